@@ -1,0 +1,1 @@
+"""Ground: errors, ids, clock, units, settings, Actor and page; the standard library alone."""

@@ -1,0 +1,240 @@
+"""The database: SQLite or PostgreSQL, one transaction at a time, the database's own clock."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from millpond.ground.errors import BusyError
+
+T = TypeVar("T")
+
+NAMING = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = sa.MetaData(naming_convention=NAMING)
+"""Every room's ``tables.py`` hangs its tables here."""
+
+_SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",  # An accepted request survives a power cut.
+    "busy_timeout=15000",
+    "foreign_keys=ON",
+)
+_SERIALIZATION_FAILURES = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock.
+_TRIES = 5
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """A moment in UTC, kept as microseconds since 1970, so that both databases compare alike."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        """Turn a moment with a zone into microseconds."""
+        del dialect
+        return None if value is None else to_microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        """Turn microseconds into a moment in UTC."""
+        del dialect
+        return None if value is None else from_microseconds(value)
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Give whole microseconds since 1970 of a moment that carries a zone."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def from_microseconds(number: int) -> datetime:
+    """Give the moment, in UTC, that lies so many microseconds after 1970."""
+    return datetime.fromtimestamp(number // 1_000_000, UTC).replace(microsecond=number % 1_000_000)
+
+
+class Transaction:
+    """One transaction: statements, the database's time, and what to do around its commit."""
+
+    def __init__(self, connection: sa.Connection, request_id: str) -> None:
+        """Wrap an open connection on which a transaction has begun."""
+        self.connection = connection
+        self.request_id = request_id
+        self._now: datetime | None = None
+        self._before: dict[str, Callable[[], None]] = {}
+        self._after: list[Callable[[], None]] = []
+        self.kept: dict[str, Any] = {}
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite; only for statements that the two databases spell differently."""
+        return self.connection.dialect.name == "sqlite"
+
+    @property
+    def now(self) -> datetime:
+        """The database's clock, read once per transaction, in UTC."""
+        if self._now is None:
+            self._now = read_clock(self.connection)
+        return self._now
+
+    def execute(
+        self,
+        statement: sa.Executable,
+        values: Sequence[dict[str, Any]] | dict[str, Any] | None = None,
+    ) -> sa.CursorResult[Any]:
+        """Run one statement, or one per set of values."""
+        result = self.connection.execute(statement, values)
+        assert isinstance(result, sa.CursorResult)  # noqa: S101 - narrows the type for mypy.
+        return result
+
+    def rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """Fetch all rows of a query."""
+        return self.connection.execute(statement).all()
+
+    def one(self, statement: sa.Executable) -> sa.Row[Any] | None:
+        """Fetch the first row of a query, or None."""
+        return self.connection.execute(statement).first()
+
+    def scalar(self, statement: sa.Executable) -> Any:
+        """Fetch the first column of the first row, or None."""
+        return self.connection.execute(statement).scalar()
+
+    def before_commit(self, name: str, action: Callable[[], None]) -> None:
+        """Do something last before the commit; a later action of the same name replaces it."""
+        self._before[name] = action
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Do something once the transaction is committed, and only then."""
+        self._after.append(action)
+
+    def run_before_commit(self) -> None:
+        """Run what was asked for before the commit, also what that asks for in turn."""
+        while self._before:
+            actions, self._before = self._before, {}
+            for action in actions.values():
+                action()
+
+    def run_after_commit(self) -> None:
+        """Run what was asked for after the commit."""
+        for action in self._after:
+            action()
+
+
+class Database:
+    """Opens transactions. Safe to share between threads; not between processes after a fork."""
+
+    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        """Connect lazily to ``sqlite:///PATH`` or ``postgresql://...`` (psycopg 3)."""
+        address = sa.make_url(url)
+        if address.drivername in ("postgresql", "postgres"):
+            address = address.set(drivername="postgresql+psycopg")
+        self.is_sqlite = address.get_backend_name() == "sqlite"
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        if self.is_sqlite:
+            options["connect_args"] = {"check_same_thread": False}
+        else:
+            options["pool_pre_ping"] = True
+        self.engine = sa.create_engine(address, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_immediately)
+
+    @contextmanager
+    def transaction(self, request_id: str = "") -> Iterator[Transaction]:
+        """Open a transaction; it commits when the block ends and rolls back when it raises.
+
+        Never do network or long work inside. On SQLite it takes the one write lock at once, so
+        use ``read`` for queries.
+
+        Raises:
+            BusyError: the database cannot be reached, or stays locked for 15 seconds.
+        """
+        with _told_plainly(), self.engine.connect() as connection, connection.begin():
+            transaction = Transaction(connection, request_id)
+            yield transaction
+            transaction.run_before_commit()
+            # Committed: a fault in what comes after must not look like a failed change.
+        transaction.run_after_commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Open a transaction that only reads: one snapshot, no lock, rolled back at the end."""
+        with _told_plainly(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection = connection.execution_options(millpond_reads=True)
+            with connection.begin() as begun:
+                yield Transaction(connection, "")
+                begun.rollback()
+
+    def change(self, action: Callable[[Transaction], T], request_id: str = "") -> T:
+        """Run an action in one transaction; repeat it when PostgreSQL asks for that.
+
+        A serialization failure or a deadlock repeats the whole action, at most five times, so
+        the action must have no effect outside the transaction.
+        """
+        for left in reversed(range(_TRIES)):
+            try:
+                with self.transaction(request_id) as tx:
+                    return action(tx)
+            except DBAPIError as fault:
+                state = getattr(fault.orig, "sqlstate", None)
+                if left == 0 or state not in _SERIALIZATION_FAILURES:
+                    raise
+                time.sleep(0.01 * (_TRIES - left))
+        message = "unreachable"
+        raise AssertionError(message)
+
+    def read(self, action: Callable[[Transaction], T]) -> T:
+        """Run an action that only reads."""
+        with self.reading() as tx:
+            return action(tx)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self.engine.dispose()
+
+
+def read_clock(connection: sa.Connection) -> datetime:
+    """Read the database's clock: for PostgreSQL its host's, for SQLite this machine's."""
+    if connection.dialect.name == "sqlite":
+        return datetime.now(UTC)
+    number = connection.execute(
+        sa.text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
+    ).scalar_one()
+    return from_microseconds(int(number))
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as fault:
+        if getattr(fault.orig, "sqlstate", None) in _SERIALIZATION_FAILURES:
+            raise
+        reason = str(fault.orig).strip().splitlines()[0] if str(fault.orig).strip() else "no answer"
+        raise BusyError(
+            f"The database does not take requests now: {reason}",
+            next_step="Nothing was changed. Try again; if it goes on, run `millpond doctor` on the"
+            " server: the disk may be full or the database down.",
+            retry_after_seconds=2.0,
+        ) from fault
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # We begin transactions ourselves.
+    for pragma in _SQLITE_PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediately(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get("millpond_reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
