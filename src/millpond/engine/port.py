@@ -1,0 +1,92 @@
+"""The port to compute: an engine runs tasks on nodes, a transfer moves their bytes.
+
+Promises of every engine, held by ``tests/contracts/test_engine.py``:
+
+- ``submit`` returns at once. ``on_done`` is called exactly once per submitted task, from a thread
+  of the engine, after its slots are free again; ``on_progress`` never after it.
+- A task is ``done`` only after its outputs were checked and published under its prefix. Outputs
+  of any other outcome are not published; its log always is.
+- A cancelled or timed-out task leaves no process behind, two seconds later at most.
+- Tasks share a warm sandbox only when user, project, environment, code, preload, grants,
+  secrets and limits are the same. A task never sees files of another one.
+- Execution is at least once: a node may be lost after the work and before the word. Outputs go
+  to the attempt's own prefix, so that a second try never meets the first one's.
+
+An engine either places tasks itself (``places_itself``: Slurm, Kubernetes) or is told the node.
+The local engine and Dask are told: the dispatcher keeps the books of free slots.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from millpond.engine.values import NodeInfo, StoredOutput, TaskProgress, TaskReport, TaskSpec
+
+OnProgress = Callable[[TaskProgress], None]
+OnDone = Callable[[TaskReport], None]
+
+
+class Engine(Protocol):
+    """Runs tasks. Safe to call from many threads."""
+
+    places_itself: bool
+
+    def submit(
+        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+    ) -> None:
+        """Start a task; its slots must be free on that node (any node when none is named).
+
+        Raises:
+            BusyError: the slots are not free, or the node drains or is gone.
+            ConflictError: a task of that key is running.
+        """
+        ...
+
+    def cancel(self, key: str) -> None:
+        """Stop a task with its whole tree of processes; unknown keys are passed over."""
+        ...
+
+    def nodes(self) -> list[NodeInfo]:
+        """Tell what machines there are and what is free on each."""
+        ...
+
+    def reattach(
+        self,
+        keys: Iterable[str],
+        *,
+        on_progress: OnProgress | None = None,
+        on_done: OnDone | None = None,
+    ) -> set[str]:
+        """Tell which of these tasks still run, and send their news to these from now on."""
+        ...
+
+    def drain(self, node: str) -> None:
+        """Let a node end what it has and take no more."""
+        ...
+
+    def close(self) -> None:
+        """Stop every task, as cancelled, and leave no process, control group or folder."""
+        ...
+
+
+class Transfer(Protocol):
+    """Moves bytes between a node's disk and where they are kept. Safe to call from many threads."""
+
+    def fetch(self, url: str, target: bytes, size: int) -> None:
+        """Bring the bytes of a URL to a new file, readable by the sandbox, never writable.
+
+        Raises:
+            NotFoundError: nothing lies there, or not that many bytes.
+        """
+        ...
+
+    def publish(self, prefix: str, path: str, fd: int, size: int) -> StoredOutput:
+        """Keep ``size`` bytes of an open file as an output; never overwrites.
+
+        Raises:
+            ConflictError: that attempt has published this path before.
+        """
+        ...
+
+    def append_log(self, prefix: str, sequence: int, data: bytes) -> None:
+        """Keep one chunk of a task's log; chunks of a task come in order, from 0."""
+        ...
