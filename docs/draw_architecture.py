@@ -62,7 +62,11 @@ def room_card(name: str) -> str:
     """Give the first sentence of a room's docstring, or nothing when the room is not built yet."""
     for path in (HOUSE / name / "__init__.py", HOUSE / f"{name}.py"):
         if path.exists():
-            return (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+            return (
+                (ast.get_docstring(ast.parse(path.read_text())) or "")
+                .split("\n\n")[0]
+                .replace("\n", " ")
+            )
     return ""
 
 

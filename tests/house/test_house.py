@@ -62,12 +62,15 @@ def faults_of(path: Path) -> list[str]:
             public = [n for n in node.body if isinstance(n, functions) and n.name[0] != "_"]
             if len(public) > PUBLIC_METHODS:
                 faults.append(f"{node.lineno}: {node.name} has {len(public)} public methods")
+    return faults + private_imports(path, tree)
+
+
+def private_imports(path: Path, tree: ast.AST) -> list[str]:
+    faults = []
     for line, name in imported(tree):
         parts = name.split(".")
-        if len(parts) < 3 or parts[0] != "millpond" or room_of(path) in {parts[1], *COMPOSITION_ROOTS}:
-            continue
-        private = PRIVATE.intersection(parts[2:-1] or parts[2:])
-        if private or parts[2] in PRIVATE:
+        own = {room_of(path)} & {parts[min(1, len(parts) - 1)], *COMPOSITION_ROOTS}
+        if parts[0] == "millpond" and not own and PRIVATE.intersection(parts[2:]):
             faults.append(f"{line}: {name} is private to the room {parts[1]}")
     return faults
 
@@ -86,7 +89,9 @@ def tracked() -> list[Path]:
 
 
 def test_no_file_names_a_package_host() -> None:
-    hosts = re.compile(rb"(files\.)?pythonhosted\.org|pypi\.org/simple|registry\.npmjs|--index-url[ =]+https?:")
+    hosts = re.compile(
+        rb"(files\.)?pythonhosted\.org|pypi\.org/simple|registry\.npmjs|--index-url[ =]+https?:"
+    )
     named = [
         str(path.relative_to(ROOT))
         for path in tracked()

@@ -168,9 +168,8 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Open a transaction that only reads: one snapshot, no lock, rolled back at the end."""
-        with _told_plainly(), self.engine.connect() as connection:
-            if self.is_sqlite:
-                connection = connection.execution_options(millpond_reads=True)
+        options = {"millpond_reads": True}
+        with _told_plainly(), self.engine.connect().execution_options(**options) as connection:
             with connection.begin() as begun:
                 yield Transaction(connection, "")
                 begun.rollback()
