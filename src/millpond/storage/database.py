@@ -169,10 +169,13 @@ class Database:
     def reading(self) -> Iterator[Transaction]:
         """Open a transaction that only reads: one snapshot, no lock, rolled back at the end."""
         options = {"millpond_reads": True}
-        with _told_plainly(), self.engine.connect().execution_options(**options) as connection:
-            with connection.begin() as begun:
-                yield Transaction(connection, "")
-                begun.rollback()
+        with (
+            _told_plainly(),
+            self.engine.connect().execution_options(**options) as connection,
+            connection.begin() as begun,
+        ):
+            yield Transaction(connection, "")
+            begun.rollback()
 
     def change(self, action: Callable[[Transaction], T], request_id: str = "") -> T:
         """Run an action in one transaction; repeat it when PostgreSQL asks for that.
