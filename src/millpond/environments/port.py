@@ -1,0 +1,36 @@
+"""The port to a builder of environments."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from millpond.environments.values import EnvironmentPlace
+
+
+class Builder(Protocol):
+    """Something that locks requirements and makes read-only venvs of locks on this machine."""
+
+    def lock(
+        self, requirements: str, build_from_source: tuple[str, ...], on_line: Callable[[str], None]
+    ) -> str:
+        """Resolve requirements, checked beforehand, to a lock with hashes for every platform.
+
+        Raises:
+            InvalidError: no set of packages satisfies them; the fault names which and why.
+            BusyError: the package index can't be reached.
+        """
+        ...
+
+    def ensure(self, lock_text: str, on_line: Callable[[str], None]) -> EnvironmentPlace:
+        """Give the venv of a lock, making it when it is not there; waits for another who does.
+
+        Cost: from milliseconds when it is there to minutes.
+
+        Raises:
+            InvalidError: a package has no wheel for this machine, or a hash does not match.
+            BusyError: the package index can't be reached, or the disk is full.
+        """
+        ...
+
+    def find(self, lock_text: str) -> EnvironmentPlace | None:
+        """Give the venv of a lock when it is there and whole."""
+        ...

@@ -1,0 +1,1 @@
+"""Lake: datasets and their immutable versions, made of content-addressed files."""
