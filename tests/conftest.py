@@ -1,0 +1,337 @@
+"""What every test may ask for: a database, an object store, a clock; all real, all cleaned up."""
+
+import importlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+import psycopg
+import pytest
+
+import millpond
+from millpond.ground.clock import SetClock
+from millpond.storage.database import Database, metadata
+from millpond.storage.folder import FolderStore
+from millpond.storage.port import ObjectStore
+from millpond.storage.s3 import S3Store
+
+STRICT = os.environ.get("MILLPOND_TEST_STRICT") == "1"
+BUCKET = "millpond-tests"
+_STORES = {"folder_store": "folder", "ministack_store": "s3", "moto_store": "s3-moto"}
+_counts: dict[str, Counter[str]] = {"database": Counter(), "store": Counter()}
+
+
+# Counting ------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        chosen: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        names = getattr(item, "fixturenames", [])
+        if "database" in chosen or "database_url" in chosen:
+            which = chosen.get("database") or chosen["database_url"]
+            item.user_properties.append(("database", which))
+        if "objects" in chosen:
+            item.user_properties.append(("store", chosen["objects"]))
+        for fixture, store in _STORES.items():
+            if fixture in names:
+                item.user_properties.append(("store", store))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed:
+        for name, value in report.user_properties:
+            if name in _counts:
+                _counts[name][str(value)] += 1
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for name, counter in _counts.items():
+        shown = ", ".join(f"{which} {number}" for which, number in sorted(counter.items()))
+        terminalreporter.write_line(f"Tests passed per {name}: {shown or 'none'}")
+
+
+def missing(what: str, how: str) -> NoReturn:
+    """Skip visibly, or fail where nothing may be skipped."""
+    text = f"{what} is not installed: `{how}`"
+    if STRICT:
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+# Programs --------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def program(
+    command: list[str],
+    is_ready: Callable[[], bool],
+    log: Path,
+    stop: signal.Signals = signal.SIGTERM,
+    **options: Any,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program until the block ends; it also ends when this process is killed."""
+    if shutil.which("setpriv"):
+        command = ["setpriv", "--pdeathsig", stop.name.removeprefix("SIG"), *command]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **options
+        )
+    try:
+        end = time.monotonic() + 60
+        while not is_ready():
+            if process.poll() is not None or time.monotonic() > end:
+                pytest.fail(f"{command} did not start:\n{log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        httpx.get(url, timeout=2)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+# Databases -------------------------------------------------------------------------------------
+
+
+def import_tables() -> None:
+    """Import every room's tables, so that the schema is whole."""
+    root = Path(millpond.__file__).parent
+    for path in sorted([*root.rglob("tables.py"), root / "storage" / "events.py"]):
+        importlib.import_module(
+            ".".join(["millpond", *path.relative_to(root).with_suffix("").parts])
+        )
+
+
+class PostgreSQL:
+    """A server of this test session, on a loopback port and a Unix socket."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._has_template = False
+
+    def url(self, name: str) -> str:
+        return f"postgresql://millpond@127.0.0.1:{self.port}/{name}"
+
+    def run(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    @contextmanager
+    def database(self, *, empty: bool) -> Iterator[str]:
+        """Make a database, with the schema or empty, and drop it at the end."""
+        if not empty and not self._has_template:
+            self.run("CREATE DATABASE millpond_template")
+            create_schema(self.url("millpond_template"))
+            self._has_template = True
+        name = f"test_{secrets.token_hex(6)}"
+        template = "template0" if empty else "millpond_template"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+        try:
+            yield self.url(name)
+        finally:
+            self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def create_schema(url: str) -> None:
+    import_tables()
+    database = Database(url)
+    try:
+        with database.transaction() as tx:
+            metadata.create_all(tx.connection)
+    finally:
+        database.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """Start PostgreSQL, as an unprivileged user also where the tests run as root."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
+        Path(path) for path in [shutil.which("initdb")] if path
+    ]
+    if not found:
+        missing("PostgreSQL", "apt-get install postgresql")
+    programs = found[-1].parent
+    home = Path(tempfile.mkdtemp(prefix="millpond-pg-"))
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        shutil.chown(home, "nobody")
+        as_user = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(home)}
+    port = free_port()
+    server = PostgreSQL(port)
+    initdb_options = ["-D", str(home / "data"), "-U", "millpond", "-A", "trust", "-E", "UTF8"]
+    initdb_options += ["--no-sync", "--no-instructions"]
+
+    def is_ready() -> bool:
+        try:
+            server.run("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    try:
+        subprocess.run(
+            [*as_user, str(programs / "initdb"), *initdb_options],
+            check=True,
+            capture_output=True,
+            env=environment,
+            cwd=home,
+        )
+        settings = {
+            "port": port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": home,
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": 200,
+            "shared_buffers": "32MB",
+        }
+        command = [str(programs / "postgres"), "-D", str(home / "data")]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        with program(
+            [*as_user[1:], *command] if as_user else command,
+            is_ready,
+            home / "log",
+            signal.SIGINT,
+            env=environment,
+            cwd=home,
+        ):
+            yield server
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    create_schema(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Give the address of an empty database, without any table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    with request.getfixturevalue("postgresql").database(empty=True) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Open a database with the whole schema and no rows."""
+    if request.param == "sqlite":
+        path = tmp_path / "millpond.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        opened = Database(f"sqlite:///{path}")
+        yield opened
+        opened.close()
+        return
+    with request.getfixturevalue("postgresql").database(empty=False) as url:
+        opened = Database(url)
+        yield opened
+        opened.close()
+
+
+# Object stores ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start an S3 server; give its address."""
+    port, folder = free_port(), tmp_path_factory.mktemp("ministack")
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port)}
+    command = [sys.executable, "-m", "ministack"]
+    with program(command, lambda: answers(url), folder / "log", env=environment, cwd=folder):
+        httpx.put(f"{url}/{BUCKET}").raise_for_status()
+        yield url
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start another S3 server, which fails in other places; give its address."""
+    port, folder = free_port(), tmp_path_factory.mktemp("moto")
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with program(command, lambda: answers(url), folder / "log", cwd=folder):
+        httpx.put(f"{url}/{BUCKET}").raise_for_status()
+        yield url
+
+
+def s3_store(url: str) -> S3Store:
+    """Open a store in a corner of its own."""
+    return S3Store(
+        bucket=BUCKET,
+        endpoint=url,
+        region="us-east-1",
+        access_key_id="test",
+        secret_access_key="test",
+        allow_http=True,
+        prefix=secrets.token_hex(8),
+    )
+
+
+@pytest.fixture
+def folder_store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "objects", "http://127.0.0.1:8787", b"k" * 32)
+
+
+@pytest.fixture
+def ministack_store(ministack: str) -> S3Store:
+    return s3_store(ministack)
+
+
+@pytest.fixture
+def moto_store(moto: str) -> S3Store:
+    return s3_store(moto)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def objects(request: pytest.FixtureRequest) -> ObjectStore:
+    """Open an empty object store."""
+    name = "folder_store" if request.param == "folder" else "ministack_store"
+    store: ObjectStore = request.getfixturevalue(name)
+    return store
+
+
+# Time ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """Stand still at noon on the first of May 2026, until moved."""
+    return SetClock(datetime(2026, 5, 1, 12, tzinfo=UTC))
