@@ -1,0 +1,1 @@
+"""Audit: the activity log with its hash chains, seals, export, and proofs that hold off line."""

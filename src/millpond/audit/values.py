@@ -1,0 +1,109 @@
+"""Values of the activity log."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+SITE_CHAIN = "site"
+"""The chain of everything that belongs to no project."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change by someone, as it stands in its chain.
+
+    Attributes:
+        chain: the project's id, or ``site``.
+        number: place in the chain, from 1, without gaps.
+        at: when, by the database's clock.
+        actor_id: id of who did it.
+        actor_name: their name at that time.
+        verb: past tense, for example ``dataset.version.added``.
+        target: what it was done to, for example ``dataset/reviews@3``.
+        before_digest: sha256 of the canonical JSON of the state before; None when there was none.
+        after_digest: the same of the state after.
+        request_id: the request it came with; empty for Millpond's own work.
+        previous_hash: hash of the entry before, or the sha256 of the chain's id for the first.
+        hash: sha256 of the canonical JSON of all the above.
+    """
+
+    chain: str
+    number: int
+    at: datetime
+    actor_id: str
+    actor_name: str
+    verb: str
+    target: str
+    before_digest: str | None
+    after_digest: str | None
+    request_id: str
+    previous_hash: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest entry of a chain."""
+
+    chain: str
+    number: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class ProjectRef:
+    """What the log must know of a project."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A key that seals can be checked with.
+
+    Attributes:
+        key_id: first 16 hexadecimal digits of the sha256 of the public key's 32 bytes.
+        public_key: the 32 bytes of the Ed25519 public key, in base64.
+        made_at: when this installation first sealed with it.
+    """
+
+    key_id: str
+    public_key: str
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class Seal:
+    """A signed root over the heads of all chains.
+
+    Attributes:
+        number: place among the seals, from 1.
+        at: when, by the database's clock.
+        key_id: the key that signed it.
+        tree_size: how many chains had a head.
+        root: root of the Merkle tree of the heads, in hexadecimal.
+        previous: digest of the seal before, empty for the first.
+        signature: Ed25519 over the canonical payload, in base64.
+        is_complete: whether it was handed out as a checkpoint: it keeps a proof for every chain.
+    """
+
+    number: int
+    at: datetime
+    key_id: str
+    tree_size: int
+    root: str
+    previous: str
+    signature: str
+    is_complete: bool
+
+
+@dataclass(frozen=True)
+class SealedHead:
+    """The head that one chain had in one seal, with its proof of being under the seal's root."""
+
+    chain: str
+    seal_number: int
+    number: int
+    hash: str
+    leaf_index: int
+    path: list[str]

@@ -1,0 +1,1 @@
+"""People: users, sessions, projects, roles, tokens, secrets; may X do Y?"""
