@@ -1,0 +1,1 @@
+"""Client: the SDK and the command line; speaks to a server over HTTP and never loads one."""

@@ -1,0 +1,143 @@
+"""Datasets over the SDK: push what is here, list, show, download."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from millpond.client.decoding import decode
+from millpond.client.downloading import Wanted, fetch_files
+from millpond.client.progress import OnProgress, ignore
+from millpond.client.room import Room
+from millpond.client.uploading import Sent, send_files
+from millpond.client.walking import Hashed, archive_format, find_files, hash_files
+from millpond.ground.address import parse_address
+from millpond.ground.errors import Fault, InvalidError
+from millpond.lake.values import Dataset, DatasetVersion, FileEntry
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push made.
+
+    Attributes:
+        version: the version; ``unchanged`` when the newest held this same content already.
+        sent: what had to be sent for it.
+        left_out: paths that were not taken, each with the reason.
+    """
+
+    version: DatasetVersion
+    sent: Sent
+    left_out: list[tuple[str, str]]
+
+
+class DatasetsRoom(Room):
+    """A project's datasets and their immutable versions."""
+
+    def push(
+        self,
+        source: str | Path,
+        name: str,
+        *,
+        project: str | None = None,
+        follow_links: bool = False,
+        unpack: bool = True,
+        on_progress: OnProgress = ignore,
+    ) -> Pushed:
+        """Make a version of a folder, a file or an archive.
+
+        Args:
+            source: a folder, with all below it; a file; or a zip or tar archive.
+            name: the dataset's name.
+            project: the project to put it in.
+            follow_links: whether to follow symbolic links; else they are left out, and named.
+            unpack: whether the server unpacks an archive; else it is a file like any other.
+            on_progress: told how far reading and sending are.
+        """
+        source = Path(source)
+        form = archive_format(source) if unpack and source.is_file() else None
+        found = find_files(source, follow_links=follow_links)
+        if not found.files:
+            raise InvalidError(
+                f"There is no file in {str(source)!r} that could be pushed.",
+                next_step="Choose a folder with files in it.",
+                faults=[Fault(path, reason) for path, reason in found.left_out],
+            )
+        hashed = list(hash_files(found.files, on_progress))
+        sent = send_files(self._transport, self._project(project), hashed, on_progress)
+        if form is not None:
+            body: dict[str, object] = {"archive": hashed[0].digest, "format": form}
+        else:
+            body = {"files": [entry_body(one) for one in hashed]}
+        path = self._in(project, "datasets", name, "versions")
+        version = decode(DatasetVersion, self._transport.make(path, body))
+        return Pushed(version, sent, found.left_out)
+
+    def list(self, *, project: str | None = None) -> Sequence[Dataset]:
+        """List the datasets by name."""
+        return list(self._transport.pages(Dataset, self._in(project, "datasets")))
+
+    def get(self, name: str, *, project: str | None = None) -> Dataset:
+        """Show a dataset."""
+        return self._transport.read(Dataset, self._in(project, "datasets", name))
+
+    def versions(self, name: str, *, project: str | None = None) -> Sequence[DatasetVersion]:
+        """List a dataset's versions, newest first."""
+        path = self._in(project, "datasets", name, "versions")
+        return list(self._transport.pages(DatasetVersion, path))
+
+    def version(self, address: str, *, project: str | None = None) -> DatasetVersion:
+        """Show the version at ``NAME`` (the newest) or ``NAME@N``."""
+        return self._transport.read(DatasetVersion, self._version_path(address, project))
+
+    def files(
+        self, address: str, *, project: str | None = None, most: int | None = None
+    ) -> Iterator[FileEntry]:
+        """Go through the files of a version, fetched page by page."""
+        path = self._version_path(address, project) + "/files"
+        return self._transport.pages(FileEntry, path, most=most)
+
+    def download(
+        self,
+        address: str,
+        target: str | Path,
+        *,
+        project: str | None = None,
+        overwrite: bool = False,
+        on_progress: OnProgress = ignore,
+    ) -> Sequence[Path]:
+        """Bring a version's files into a folder; each is checked against its digest."""
+        path = self._version_path(address, project)
+        wanted = [
+            Wanted(entry.raw_path, path + "/content", path_query(entry), entry.digest, entry.size)
+            for entry in self._transport.pages(FileEntry, path + "/files")
+        ]
+        return fetch_files(
+            self._transport, wanted, Path(target), overwrite=overwrite, on_progress=on_progress
+        )
+
+    def delete(self, name: str, *, project: str | None = None) -> None:
+        """Hide a dataset; its bytes stay until an administrator purges them."""
+        self._transport.delete(self._in(project, "datasets", name))
+
+    def _version_path(self, address: str, project: str | None) -> str:
+        wanted = parse_address(address)
+        number = wanted.number
+        if number is None:
+            number = self.get(wanted.name, project=project).newest
+        return self._in(project, "datasets", wanted.name, "versions", number)
+
+
+def entry_body(one: Hashed) -> dict[str, object]:
+    """Write a file's line of the manifest that is sent."""
+    entry = one.entry
+    body: dict[str, object] = {"path": entry.path, "digest": entry.digest, "size": entry.size}
+    if entry.path_bytes is not None:
+        body["path_bytes"] = entry.path_bytes
+    return body
+
+
+def path_query(entry: FileEntry) -> dict[str, object]:
+    """Ask for a file by its path, or by its bytes when they are not UTF-8."""
+    if entry.path_bytes is not None:
+        return {"path_bytes": entry.path_bytes}
+    return {"path": entry.path}

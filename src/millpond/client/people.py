@@ -1,0 +1,150 @@
+"""People over the SDK: the account, users, projects, members, tokens and secrets."""
+
+from collections.abc import Sequence
+
+from millpond.client.decoding import decode
+from millpond.client.room import Room
+from millpond.client.transport import place
+from millpond.people.values import Me, Member, NewToken, Project, Secret, Token, User
+
+
+class AccountRoom(Room):
+    """The one who is signed in."""
+
+    def me(self) -> Me:
+        """Say who is signed in, and what the token allows."""
+        return self._transport.read(Me, "/me")
+
+    def sign_out(self) -> None:
+        """Withdraw the session this client came with."""
+        self._transport.delete("/sessions/current")
+
+    def set_password(self, old: str, new: str) -> None:
+        """Change the own password; other sessions end."""
+        self._transport.put("/me/password", {"old_password": old, "new_password": new})
+
+
+class UsersRoom(Room):
+    """The accounts of the site; for administrators."""
+
+    def make(
+        self, name: str, password: str, *, email: str | None = None, is_admin: bool = False
+    ) -> User:
+        """Make an account."""
+        body = {"name": name, "password": password, "email": email, "is_admin": is_admin}
+        return decode(User, self._transport.make("/users", body))
+
+    def list(self) -> Sequence[User]:
+        """List the accounts by name."""
+        return list(self._transport.pages(User, "/users"))
+
+    def get(self, name: str) -> User:
+        """Show one account."""
+        return self._transport.read(User, place("users", name))
+
+    def disable(self, name: str) -> User:
+        """Refuse someone's sign-in and tokens from now on."""
+        return self._change(name, {"is_disabled": True})
+
+    def enable(self, name: str) -> User:
+        """Let someone in again."""
+        return self._change(name, {"is_disabled": False})
+
+    def set_password(self, name: str, password: str) -> User:
+        """Give someone a new password; their sessions end."""
+        return self._change(name, {"password": password})
+
+    def set_admin(self, name: str, *, is_admin: bool) -> User:
+        """Make someone a site administrator, or an ordinary user."""
+        return self._change(name, {"is_admin": is_admin})
+
+    def _change(self, name: str, change: dict[str, object]) -> User:
+        return decode(User, self._transport.patch(place("users", name), change))
+
+
+class ProjectsRoom(Room):
+    """Projects: each holds its own data, environments, pipelines, runs and record."""
+
+    def make(self, name: str, description: str = "") -> Project:
+        """Make a project; its maker owns it."""
+        body = {"name": name, "description": description}
+        return decode(Project, self._transport.make("/projects", body))
+
+    def list(self) -> Sequence[Project]:
+        """List the projects that one is a member of."""
+        return list(self._transport.pages(Project, "/projects"))
+
+    def get(self, name: str | None = None) -> Project:
+        """Show one project."""
+        return self._transport.read(Project, self._in(name))
+
+    def change(
+        self, name: str, *, description: str | None = None, is_archived: bool | None = None
+    ) -> Project:
+        """Describe, archive or revive a project."""
+        asked = {"description": description, "is_archived": is_archived}
+        change = {key: value for key, value in asked.items() if value is not None}
+        return decode(Project, self._transport.patch(place("projects", name), change))
+
+
+class MembersRoom(Room):
+    """Who belongs to a project, and as what."""
+
+    def list(self, *, project: str | None = None) -> Sequence[Member]:
+        """List a project's members."""
+        return list(self._transport.pages(Member, self._in(project, "members")))
+
+    def add(self, user: str, role: str = "viewer", *, project: str | None = None) -> Member:
+        """Give someone a role (owner, editor, viewer); also to change it."""
+        path = self._in(project, "members", user)
+        return decode(Member, self._transport.put(path, {"role": role}))
+
+    def remove(self, user: str, *, project: str | None = None) -> None:
+        """Take someone out of a project."""
+        self._transport.delete(self._in(project, "members", user))
+
+
+class TokensRoom(Room):
+    """The caller's own sessions and API tokens."""
+
+    def make(
+        self, name: str, *, scopes: Sequence[str] | None = None, days: int | None = None
+    ) -> NewToken:
+        """Make an API token; its text is shown this once.
+
+        Args:
+            name: what to call it.
+            scopes: permissions it is limited to, such as ``run.read`` or ``dataset.*``.
+            days: for how long it is good; the server's default when left out.
+        """
+        body: dict[str, object] = {"name": name}
+        if scopes is not None:
+            body["scopes"] = list(scopes)
+        if days is not None:
+            body["days"] = days
+        return decode(NewToken, self._transport.make("/tokens", body))
+
+    def list(self) -> Sequence[Token]:
+        """List sessions and tokens that still work."""
+        return list(self._transport.pages(Token, "/tokens"))
+
+    def revoke(self, token_id: str) -> None:
+        """Withdraw one; it is refused from now on."""
+        self._transport.delete(place("tokens", token_id))
+
+
+class SecretsRoom(Room):
+    """A project's secrets: written, never read back."""
+
+    def set(self, name: str, value: str, *, project: str | None = None) -> Secret:
+        """Keep a secret under a name, or replace it."""
+        path = self._in(project, "secrets", name)
+        return decode(Secret, self._transport.put(path, {"value": value}))
+
+    def list(self, *, project: str | None = None) -> Sequence[Secret]:
+        """List the secrets' names and dates."""
+        return list(self._transport.pages(Secret, self._in(project, "secrets")))
+
+    def remove(self, name: str, *, project: str | None = None) -> None:
+        """Forget a secret."""
+        self._transport.delete(self._in(project, "secrets", name))

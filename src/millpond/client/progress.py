@@ -1,0 +1,31 @@
+"""How long work tells how far it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work is.
+
+    Attributes:
+        stage: what is being done, in words for people, for example ``Reading files``.
+        done: how much is done, in ``unit``.
+        total: how much there is; 0 while that is unknown.
+        unit: what is counted.
+        note: something to show beside it, for example how many tasks are running.
+    """
+
+    stage: str
+    done: int
+    total: int
+    unit: Literal["files", "bytes", "tasks", "steps", "entries"]
+    note: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore(_: Progress) -> None:
+    """Show nothing."""

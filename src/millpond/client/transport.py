@@ -1,0 +1,250 @@
+"""Speak HTTP to one server: tokens, errors, retries, idempotency keys and pages."""
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from millpond.client.decoding import decode
+from millpond.client.faults import UnreachableError, error_from
+from millpond.ground.errors import BusyError, MillpondError
+from millpond.ground.ids import new_id
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+Query = Mapping[str, object]
+Content = Callable[[], Iterable[bytes] | bytes]
+
+PREFIX = "/api/v1"
+_READ_SECONDS = 60.0
+_CONNECT_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 3.0
+_FAULTS_FROM = 400
+
+
+def place(*parts: str | int) -> str:
+    """Join parts of a path, each escaped, so that a name with a slash stays one part."""
+    return "/" + "/".join(quote(str(part), safe="") for part in parts)
+
+
+class Transport:
+    """A connection to one server.
+
+    Calls that may be sent twice without harm (GET, PUT of content by its digest, and POST with an
+    idempotency key) are sent again, with growing pauses, while the server is busy or away.
+
+    Args:
+        url: the server's address, such as ``http://127.0.0.1:8000``.
+        token: an API token, or a function that gives one, called at the first use.
+        patience_seconds: for how long to go on trying once the server has answered before.
+        pause: how to wait; tests give their own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str] | None = None,
+        *,
+        patience_seconds: float = 20.0,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Keep the address; the connection is opened at the first call."""
+        self.url = url.rstrip("/")
+        self.patience_seconds = patience_seconds
+        self._token = token
+        self._pause = pause
+        self._http: httpx.Client | None = None
+        self._has_answered = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def get(self, path: str, query: Query | None = None) -> Any:
+        """Fetch JSON."""
+        return self._call("GET", path, query=query, may_repeat=True)
+
+    def read(self, kind: type[T], path: str, query: Query | None = None) -> T:
+        """Fetch JSON and make a value of it."""
+        return decode(kind, self.get(path, query))
+
+    def pages(
+        self, kind: type[T], path: str, query: Query | None = None, most: int | None = None
+    ) -> Iterator[T]:
+        """Fetch every item of a paged list, page after page, at most ``most``."""
+        asked = dict(query or {})
+        asked.setdefault("limit", 500 if most is None else max(1, min(most, 500)))
+        given = 0
+        while True:
+            page = self.get(path, asked)
+            for item in page["items"]:
+                if most is not None and given >= most:
+                    return
+                given += 1
+                yield decode(kind, item)
+            if not page.get("next_cursor"):
+                return
+            asked["cursor"] = page["next_cursor"]
+
+    def make(self, path: str, body: object = None, *, key: str | None = None) -> Any:
+        """Post JSON with an idempotency key, so that a retry makes nothing twice."""
+        headers = {"Idempotency-Key": key or new_id("key")}
+        return self._call("POST", path, body=body, headers=headers, may_repeat=True)
+
+    def post(self, path: str, body: object = None) -> Any:
+        """Post JSON that asks rather than makes; sent once."""
+        return self._call("POST", path, body=body)
+
+    def ask(self, path: str, body: object) -> Any:
+        """Post a question: JSON that changes nothing, so it may be sent again."""
+        return self._call("POST", path, body=body, may_repeat=True)
+
+    def put(self, path: str, body: object = None) -> Any:
+        """Put JSON, which says what is to be, so it may be sent again."""
+        return self._call("PUT", path, body=body, may_repeat=True)
+
+    def patch(self, path: str, body: object) -> Any:
+        """Change some fields."""
+        return self._call("PATCH", path, body=body, may_repeat=True)
+
+    def delete(self, path: str) -> Any:
+        """Remove; sent once, since a second try would not find it."""
+        return self._call("DELETE", path)
+
+    def send(
+        self, method: str, path: str, content: Content, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Send bytes under their digest; ``content`` is asked anew for each try."""
+        return self._call(method, path, content=content, headers=headers, may_repeat=True)
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        path: str,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = _READ_SECONDS,
+    ) -> "Iterator[httpx.Response]":
+        """Open a response to be read piece by piece; tried once.
+
+        Raises:
+            UnreachableError: no answer, or the connection broke while it was read.
+        """
+        import httpx
+
+        timeout = httpx.Timeout(read_seconds, connect=_CONNECT_SECONDS)
+        try:
+            with self._client().stream(
+                "GET",
+                self._address(path),
+                params=_known(query),
+                headers={**self._headers(), **(headers or {})},
+                timeout=timeout,
+            ) as response:
+                self._has_answered = True
+                if response.status_code >= _FAULTS_FROM:
+                    response.read()
+                    raise _fault(response)
+                yield response
+        except httpx.TransportError as fault:
+            raise self._unreachable(fault) from fault
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        content: Content | None = None,
+        headers: Mapping[str, str] | None = None,
+        may_repeat: bool = False,
+    ) -> Any:
+        end = time.monotonic() + self.patience_seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return self._once(method, path, query, body, content, headers)
+            except BusyError as fault:
+                asked = 0.0 if isinstance(fault, UnreachableError) else fault.retry_after_seconds
+                wait = max(asked, pause * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret.
+                tired = time.monotonic() + wait > end
+                if not may_repeat or not self._has_answered or tired:
+                    raise
+                self._pause(wait)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: object,
+        content: Content | None,
+        headers: Mapping[str, str] | None,
+    ) -> Any:
+        import httpx
+
+        try:
+            response = self._client().request(
+                method,
+                self._address(path),
+                params=_known(query),
+                json=body if content is None and body is not None else None,
+                content=content() if content is not None else None,
+                headers={**self._headers(), **(headers or {})},
+            )
+        except httpx.TransportError as fault:
+            raise self._unreachable(fault) from fault
+        self._has_answered = True
+        if response.status_code >= _FAULTS_FROM:
+            raise _fault(response)
+        if not response.content:
+            return None
+        if "json" not in response.headers.get("content-type", ""):
+            return response.text
+        return response.json()
+
+    def _client(self) -> "httpx.Client":
+        import httpx
+
+        if self._http is None:
+            timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
+            # A server on this machine is never asked through a proxy of the environment.
+            is_near = self.url.split("://")[-1].startswith(("127.", "localhost", "[::1]"))
+            self._http = httpx.Client(timeout=timeout, trust_env=not is_near)
+        return self._http
+
+    def _headers(self) -> dict[str, str]:
+        if callable(self._token):
+            self._token = self._token()
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def _address(self, path: str) -> str:
+        return self.url + (path if path.startswith(("/healthz", "/metrics")) else PREFIX + path)
+
+    def _unreachable(self, fault: Exception) -> UnreachableError:
+        what = "The connection broke" if self._has_answered else "No server answers"
+        return UnreachableError(
+            f"{what} at {self.url} ({type(fault).__name__}: {fault}).",
+            next_step="Start one with `millpond up`, or give the address: millpond login URL.",
+        )
+
+
+def _known(query: Query | None) -> dict[str, Any]:
+    return {key: value for key, value in (query or {}).items() if value is not None}
+
+
+def _fault(response: "httpx.Response") -> MillpondError:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    return error_from(response.status_code, body, response.headers.get("retry-after"))
