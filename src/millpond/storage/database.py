@@ -1,14 +1,16 @@
 """The database: SQLite or PostgreSQL, one transaction at a time, the database's own clock."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from millpond.ground.errors import BusyError
 
@@ -24,10 +26,11 @@ NAMING = {
 metadata = sa.MetaData(naming_convention=NAMING)
 """Every room's ``tables.py`` hangs its tables here."""
 
+_WAIT_SECONDS = 15
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",  # An accepted request survives a power cut.
-    "busy_timeout=15000",
+    f"busy_timeout={_WAIT_SECONDS * 1000}",
     "foreign_keys=ON",
 )
 _SERIALIZATION_FAILURES = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock.
@@ -144,6 +147,10 @@ class Database:
         else:
             options["pool_pre_ping"] = True
         self.engine = sa.create_engine(address, **options)
+        self.watchers: list[Callable[[Transaction], None]] = []
+        """Told of every transaction that this process has committed."""
+        # SQLite lets writers of one process find each other by sleeping; a lock is fair and fast.
+        self._writing = threading.Lock() if self.is_sqlite else None
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_immediately)
@@ -158,12 +165,14 @@ class Database:
         Raises:
             BusyError: the database cannot be reached, or stays locked for 15 seconds.
         """
-        with _told_plainly(), self.engine.connect() as connection, connection.begin():
+        with _told_plainly(), self._turn(), self.engine.connect() as connection, connection.begin():
             transaction = Transaction(connection, request_id)
             yield transaction
             transaction.run_before_commit()
             # Committed: a fault in what comes after must not look like a failed change.
         transaction.run_after_commit()
+        for watcher in self.watchers:
+            watcher(transaction)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -204,6 +213,9 @@ class Database:
         """Close every idle connection."""
         self.engine.dispose()
 
+    def _turn(self) -> AbstractContextManager[None]:
+        return _held(self._writing) if self._writing else nullcontext()
+
 
 def read_clock(connection: sa.Connection) -> datetime:
     """Read the database's clock: for PostgreSQL its host's, for SQLite this machine's."""
@@ -216,19 +228,43 @@ def read_clock(connection: sa.Connection) -> datetime:
 
 
 @contextmanager
+def _held(lock: threading.Lock) -> Iterator[None]:
+    if not lock.acquire(timeout=_WAIT_SECONDS):
+        raise _busy("another change has held it for too long")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def _told_plainly() -> Iterator[None]:
     try:
         yield
-    except OperationalError as fault:
-        if getattr(fault.orig, "sqlstate", None) in _SERIALIZATION_FAILURES:
-            raise
-        reason = str(fault.orig).strip().splitlines()[0] if str(fault.orig).strip() else "no answer"
-        raise BusyError(
-            f"The database does not take requests now: {reason}",
-            next_step="Nothing was changed. Try again; if it goes on, run `millpond doctor` on the"
-            " server: the disk may be full or the database down.",
-            retry_after_seconds=2.0,
-        ) from fault
+    except PoolTimeoutError as fault:
+        raise _busy("all of its connections are in use") from fault
+    except DBAPIError as fault:
+        state = getattr(fault.orig, "sqlstate", None) or ""
+        text = str(fault.orig).strip() or "no answer"
+        if state == "53100" or "disk is full" in text:
+            raise BusyError(
+                "The disk that holds the database is full; nothing was changed.",
+                next_step="Free space there, then try again; `millpond doctor` on the server shows"
+                " the space left.",
+                retry_after_seconds=30.0,
+            ) from fault
+        if isinstance(fault, OperationalError) and state not in _SERIALIZATION_FAILURES:
+            raise _busy(text.splitlines()[0]) from fault
+        raise
+
+
+def _busy(reason: str) -> BusyError:
+    return BusyError(
+        f"The database does not take requests now: {reason}",
+        next_step="Nothing was changed. Try again; if it goes on, run `millpond doctor` on the"
+        " server: the database may be down.",
+        retry_after_seconds=2.0,
+    )
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -67,6 +67,13 @@ def _write(tx: Transaction) -> None:
             tx.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         now = tx.now
         tx.execute(live_event.insert(), [{**entry, "at": now} for entry in pending])
+        told: set[tuple[str, str]] = tx.kept.setdefault("live_topics", set())
+        told.update((entry["project_id"], entry["topic"]) for entry in pending)
+
+
+def topics_of(tx: Transaction) -> frozenset[tuple[str, str]]:
+    """Give project and topic of each event that a committed transaction has published."""
+    return frozenset(tx.kept.get("live_topics", ()))
 
 
 def after(

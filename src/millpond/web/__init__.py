@@ -1,0 +1,1 @@
+"""The web frame: current actor, errors as problems, paging, idempotency, live events, health."""
