@@ -1,12 +1,15 @@
 """Manifests in the object store: one canonical JSON object per set of files."""
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 
 from millpond.ground.canonical import canonical_json, digest_of_bytes
-from millpond.ground.errors import ConflictError, Fault, InvalidError
+from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError
+from millpond.lake.rules import show_path
 from millpond.lake.values import FileEntry, Manifest, manifest_key
 from millpond.storage.port import ObjectStore
 
@@ -71,3 +74,47 @@ def encode_manifest(files: Iterable[FileEntry]) -> bytes:
 def decode_manifest(data: bytes) -> Manifest:
     """Read a manifest's bytes."""
     return Manifest(tuple(FileEntry(**row) for row in json.loads(data)["files"]))
+
+
+class ManifestCache:
+    """Keeps the manifests that were read last, so that a file by file download reads it once."""
+
+    def __init__(self, objects: ObjectStore, files_most: int = 200_000) -> None:
+        """Keep manifests of so many files together, and always the newest one."""
+        self._objects = objects
+        self._files_most = files_most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, tuple[Manifest, dict[bytes, FileEntry]]] = OrderedDict()
+
+    def read(self, key: str) -> Manifest:
+        """Read a manifest."""
+        return self._get(key)[0]
+
+    def find(self, key: str, raw_path: bytes) -> FileEntry:
+        """Find a file of a manifest by the bytes of its path.
+
+        Raises:
+            NotFoundError: it holds no such file.
+        """
+        entry = self._get(key)[1].get(raw_path)
+        if entry is None:
+            raise NotFoundError(
+                f"There is no file {show_path(raw_path)!r} in this version.",
+                next_step="List its files; a path that is not UTF-8 needs its path_bytes.",
+            )
+        return entry
+
+    def _get(self, key: str) -> tuple[Manifest, dict[bytes, FileEntry]]:
+        with self._lock:
+            if (found := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+                return found
+        manifest = read_manifest(self._objects, key)
+        found = manifest, {entry.raw_path: entry for entry in manifest.files}
+        with self._lock:
+            self._kept[key] = found
+            count = sum(kept.file_count for kept, _ in self._kept.values())
+            while count > self._files_most and len(self._kept) > 1:
+                _, (dropped, _) = self._kept.popitem(last=False)
+                count -= dropped.file_count
+        return found

@@ -58,6 +58,36 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class LakeLimits:
+    """What one version may hold, whether its files come one by one or in an archive.
+
+    Attributes:
+        files: how many files.
+        total_bytes: bytes of all files together, unpacked.
+        file_bytes: bytes of one file.
+        path_bytes: bytes of a whole path.
+        name_bytes: bytes of one part of a path.
+        depth: parts of a path.
+        ratio: how many times larger than the archive its contents may be, once they are larger
+            than ``ratio_from_bytes``.
+        ratio_from_bytes: contents up to here may have been packed as tightly as one likes.
+        pack_files: how many contents one pack may bring.
+        pack_bytes: bytes of one pack.
+    """
+
+    files: int = 200_000
+    total_bytes: int = 100 << 30
+    file_bytes: int = 100 << 30
+    path_bytes: int = 2048
+    name_bytes: int = 255
+    depth: int = 64
+    ratio: int = 200
+    ratio_from_bytes: int = 64 << 20
+    pack_files: int = 5_000
+    pack_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A dataset with what its newest version holds.
 
