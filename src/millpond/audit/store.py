@@ -1,6 +1,7 @@
 """All statements of the activity log."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,11 +9,15 @@ import sqlalchemy as sa
 from millpond.audit.tables import (
     audit_entry,
     audit_head,
+    audit_key,
+    audit_seal,
+    audit_sealed_head,
 )
-from millpond.audit.values import Head
+from millpond.audit.values import Entry, EntryFilter, Head, PublicKey, Seal, SealedHead
 from millpond.storage.database import Transaction
 
-_PAGE_ROWS = 1000
+PAGE_ROWS = 1000
+_SEAL_LOCK = 7_301_002  # An advisory lock of PostgreSQL; another one keeps the live events.
 
 
 def lock_head(tx: Transaction, chain: str) -> Head | None:
@@ -46,3 +51,135 @@ def move_head(tx: Transaction, chain: str, number: int, digest: str) -> None:
     tx.execute(
         audit_head.update().where(audit_head.c.chain == chain).values(number=number, hash=digest)
     )
+
+
+def list_entries(
+    tx: Transaction, chain: str, *, before: int | None, limit: int, asked: EntryFilter
+) -> list[Entry]:
+    """Give entries of a chain, newest first."""
+    table = audit_entry.c
+    query = sa.select(audit_entry).where(table.chain == chain)
+    if before is not None:
+        query = query.where(table.number < before)
+    for column, wanted in ((table.verb, asked.verb), (table.target, asked.target)):
+        if wanted and wanted.endswith("*"):
+            query = query.where(column.startswith(wanted[:-1], autoescape=True))
+        elif wanted:
+            query = query.where(column == wanted)
+    if asked.actor:
+        query = query.where(table.actor_name == asked.actor)
+    if asked.since:
+        query = query.where(table.at >= asked.since)
+    return [_entry(row) for row in tx.rows(query.order_by(table.number.desc()).limit(limit))]
+
+
+def entries_after(tx: Transaction, chain: str, number: int, until: int) -> list[dict[str, Any]]:
+    """Give a page of a chain's entries, oldest first."""
+    table = audit_entry.c
+    query = (
+        sa.select(audit_entry)
+        .where(table.chain == chain, table.number > number, table.number <= until)
+        .order_by(table.number)
+        .limit(PAGE_ROWS)
+    )
+    return [dict(row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
+
+
+def _entry(row: sa.Row[Any]) -> Entry:
+    return Entry(**row._mapping)  # noqa: SLF001 - its public name.
+
+
+# Seals -----------------------------------------------------------------------------------------
+
+
+def lock_seals(tx: Transaction) -> None:
+    """Let one transaction at a time make a seal; on SQLite there is only one anyway."""
+    if not tx.is_sqlite:
+        tx.execute(sa.text(f"SELECT pg_advisory_xact_lock({_SEAL_LOCK})"))
+
+
+def heads(tx: Transaction) -> list[Head]:
+    """Give the heads of all chains, in one reading, sorted by chain."""
+    rows = tx.rows(sa.select(audit_head).where(audit_head.c.number > 0))
+    # Sorted here: the databases' collations differ.
+    return sorted((Head(**row._mapping) for row in rows), key=lambda head: head.chain)  # noqa: SLF001 - its public name.
+
+
+def has_unsealed(tx: Transaction) -> bool:
+    """Tell whether a chain's head moved since the newest seal."""
+    moved = audit_head.c.number != audit_head.c.sealed_number
+    return tx.one(sa.select(audit_head.c.chain).where(moved).limit(1)) is not None
+
+
+def sealed_until(tx: Transaction, chain: str, seal_number: int) -> int:
+    """Tell up to which entry the seals up to a number hold a chain."""
+    table = audit_sealed_head.c
+    query = sa.select(sa.func.max(table.number))
+    query = query.where(table.chain == chain, table.seal_number <= seal_number)
+    return int(tx.scalar(query) or 0)
+
+
+def newest_seal(tx: Transaction, *, complete: bool = False) -> Seal | None:
+    """Give the newest seal, or the newest that keeps a proof for every chain."""
+    query = sa.select(audit_seal).order_by(audit_seal.c.number.desc()).limit(1)
+    if complete:
+        query = query.where(audit_seal.c.is_complete.is_(True))
+    row = tx.one(query)
+    return None if row is None else Seal(**row._mapping)  # noqa: SLF001 - its public name.
+
+
+def add_seal(tx: Transaction, seal: Seal, sealed: Sequence[SealedHead]) -> None:
+    """Write a seal with the heads it keeps a proof for, and mark the heads sealed."""
+    tx.execute(audit_seal.insert().values(asdict(seal)))
+    if not sealed:
+        return
+    tx.execute(audit_sealed_head.insert(), [asdict(head) for head in sealed])
+    mark = (
+        audit_head.update()
+        .where(audit_head.c.chain == sa.bindparam("of"))
+        .values(sealed_number=sa.bindparam("at"), sealed_hash=sa.bindparam("with"))
+    )
+    values = [{"of": head.chain, "at": head.number, "with": head.hash} for head in sealed]
+    tx.execute(mark, values)
+
+
+def sealed_count(tx: Transaction, chain: str, until: int) -> int:
+    """Tell how many seals up to a number keep a proof for a chain."""
+    table = audit_sealed_head.c
+    query = sa.select(sa.func.count()).where(table.chain == chain, table.seal_number <= until)
+    return int(tx.scalar(query))
+
+
+def sealed_after(
+    tx: Transaction, chain: str, number: int, until: int
+) -> list[tuple[Seal, SealedHead]]:
+    """Give a page of the seals that keep a proof for a chain, oldest first."""
+    table = audit_sealed_head.c
+    held = (
+        sa.select(audit_sealed_head)
+        .where(table.chain == chain, table.seal_number > number, table.seal_number <= until)
+        .order_by(table.seal_number)
+        .limit(PAGE_ROWS)
+    )
+    proofs = [SealedHead(**row._mapping) for row in tx.rows(held)]  # noqa: SLF001 - its public name.
+    numbers = [proof.seal_number for proof in proofs]
+    query = sa.select(audit_seal).where(audit_seal.c.number.in_(numbers))
+    seals = {row.number: Seal(**row._mapping) for row in tx.rows(query)}  # noqa: SLF001 - its public name.
+    return [(seals[proof.seal_number], proof) for proof in proofs if proof.seal_number in seals]
+
+
+# Keys ------------------------------------------------------------------------------------------
+
+
+def add_key(tx: Transaction, key_id: str, public_key: str) -> bool:
+    """Keep a public key; tell whether it is new."""
+    if tx.one(sa.select(audit_key.c.key_id).where(audit_key.c.key_id == key_id)) is not None:
+        return False
+    tx.execute(audit_key.insert().values(key_id=key_id, public_key=public_key, made_at=tx.now))
+    return True
+
+
+def public_keys(tx: Transaction) -> list[PublicKey]:
+    """Give all public keys, newest first."""
+    query = sa.select(audit_key).order_by(audit_key.c.made_at.desc(), audit_key.c.key_id)
+    return [PublicKey(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.

@@ -27,6 +27,9 @@ audit_head = sa.Table(
     sa.Column("chain", sa.String(40), primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
+    # What the newest seal holds of the chain, so that a seal that would go back is refused.
+    sa.Column("sealed_number", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("sealed_hash", sa.String(64), nullable=False, server_default=""),
 )
 
 audit_key = sa.Table(

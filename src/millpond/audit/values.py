@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 SITE_CHAIN = "site"
 """The chain of everything that belongs to no project."""
@@ -41,12 +42,31 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class EntryFilter:
+    """Which entries are wanted; empty is any. A verb or target may end in a star.
+
+    Attributes:
+        verb: for example ``dataset.*``.
+        actor: the name of who did it.
+        target: for example ``dataset/reviews@3`` or ``run/*``.
+        since: the earliest time.
+    """
+
+    verb: str = ""
+    actor: str = ""
+    target: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Head:
-    """The newest entry of a chain."""
+    """The newest entry of a chain, and what the newest seal holds of it."""
 
     chain: str
     number: int
     hash: str
+    sealed_number: int = 0
+    sealed_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,3 +127,42 @@ class SealedHead:
     hash: str
     leaf_index: int
     path: list[str]
+
+
+@dataclass(frozen=True)
+class PublicKeys:
+    """All keys that seals of this installation can be checked with, newest first."""
+
+    keys: list[PublicKey]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What to keep elsewhere, so that nobody can cut off or rewrite the record unseen.
+
+    Attributes:
+        format: name and version of this form.
+        seal: what was signed: number, time, key, tree size, root, digest of the seal before.
+        signature: Ed25519 over the seal's canonical JSON, in base64.
+    """
+
+    format: str
+    seal: dict[str, Any]
+    signature: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export holds, fixed when it begins: later changes do not show in it.
+
+    Attributes:
+        chain: the project's id, or ``site``.
+        entries: how many entries, from the first.
+        last_seal: number of the newest seal in it.
+        header: its signed first line.
+    """
+
+    chain: str
+    entries: int
+    last_seal: int
+    header: bytes
