@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from millpond.audit.actions import note
 from millpond.environments import store
-from millpond.environments.rules import check_requirements, check_source_names
+from millpond.environments.rules import check_requirements
 from millpond.environments.values import Environment, EnvironmentVersion
 from millpond.ground.actor import Actor
 from millpond.ground.address import check_name, parse_address
@@ -27,7 +27,6 @@ def add_version(
     name: str,
     requirements: str,
     *,
-    build_from_source: tuple[str, ...] = (),
     upgrade: bool = False,
 ) -> EnvironmentVersion:
     """Ask for an environment of these requirements; a job locks and builds it.
@@ -41,7 +40,6 @@ def add_version(
     require(tx, actor, "environment.write", project_id)
     check_name(name)
     check_requirements(requirements)
-    sources = check_source_names(build_from_source)
     claim = {"id": new_id("env"), "project_id": project_id, "name": name, "newest": 0}
     store.claim_name(tx, {**claim, "created_at": tx.now, "created_by": actor.name})
     for _ in range(_TRIES):
@@ -49,10 +47,9 @@ def add_version(
         assert found is not None  # noqa: S101 - it was claimed above.
         environment_id, newest = found
         before = store.find_version(tx, project_id, name, None)
-        if before is not None and not upgrade and before.state != "failed":
-            asked = (before.requirements, before.build_from_source)
-            if asked == (requirements, sources):
-                return replace(before, unchanged=True)
+        usable = before is not None and not upgrade and before.state != "failed"
+        if before is not None and usable and before.requirements == requirements:
+            return replace(before, unchanged=True)
         if store.take_number(tx, environment_id, newest):
             break
     else:
@@ -66,7 +63,6 @@ def add_version(
         state="locking",
         reason="",
         requirements=requirements,
-        build_from_source=sources,
         lock_digest="",
         python_version="",
         packages=(),
@@ -171,10 +167,9 @@ def _write(
     environment_id: str,
     version: EnvironmentVersion,
 ) -> None:
-    values = dict(vars(version), environment_id=environment_id, lock="", log_parts=0)
+    values = dict(vars(version), environment_id=environment_id, lock="")
     del values["name"], values["unchanged"]
     values["packages"] = []
-    values["build_from_source"] = list(version.build_from_source)
     store.add_version(tx, values)
     facts = {"version_id": version.id}
     put(tx, BUILD_KIND, facts, key=f"environment/{version.id}", project_id=project_id)
@@ -184,7 +179,7 @@ def _write(
         "environment.version.added",
         f"environment/{version.address}",
         project_id=project_id,
-        after={"requirements": version.requirements, "source": values["build_from_source"]},
+        after={"requirements": version.requirements},
     )
     publish(
         tx,

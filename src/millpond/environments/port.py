@@ -5,22 +5,27 @@ from typing import Protocol
 
 from millpond.environments.values import EnvironmentPlace
 
+OnLine = Callable[[str], None]
+
 
 class Builder(Protocol):
     """Something that locks requirements and makes read-only venvs of locks on this machine."""
 
-    def lock(
-        self, requirements: str, build_from_source: tuple[str, ...], on_line: Callable[[str], None]
-    ) -> str:
+    @property
+    def python_version(self) -> str:
+        """The Python it locks and builds for, such as ``3.11``."""
+        ...
+
+    def lock(self, requirements: str, on_line: OnLine) -> str:
         """Resolve requirements, checked beforehand, to a lock with hashes for every platform.
 
         Raises:
-            InvalidError: no set of packages satisfies them; the fault names which and why.
-            BusyError: the package index can't be reached.
+            InvalidError: no set of packages satisfies them; says which and why.
+            BusyError: the package index can't be reached and the cache does not hold enough.
         """
         ...
 
-    def ensure(self, lock_text: str, on_line: Callable[[str], None]) -> EnvironmentPlace:
+    def ensure(self, lock_text: str, on_line: OnLine) -> EnvironmentPlace:
         """Give the venv of a lock, making it when it is not there; waits for another who does.
 
         Cost: from milliseconds when it is there to minutes.

@@ -1,7 +1,7 @@
 """Pure decisions about requirements and locks."""
 
 import re
-from collections.abc import Iterable
+from difflib import get_close_matches
 
 from millpond.environments.values import Package
 from millpond.ground.errors import Fault, InvalidError
@@ -22,7 +22,32 @@ _REQUIREMENT = re.compile(
 _COMMENT = re.compile(r"(^|[ \t]+)#.*$")
 _OPTION = re.compile(r"(?P<option>-{1,2}[A-Za-z][A-Za-z-]*)")
 _PINNED = re.compile(rf"^({_NAME})(?:\[[^\]]*\])?==([^\s;\\]+)", re.ASCII)
-_HEADER = re.compile(r"# millpond-lock 1 python=(\d+\.\d+) source=([a-z0-9.,_-]*)")
+_HEADER = re.compile(r"# millpond-lock 1 python=(\d+\.\d+)")
+_NO_INDEX = re.compile(
+    r"failed to fetch|error sending request|dns error|connection (refused|reset)|timed out"
+    r"|network was disabled|network is unreachable|could not connect",
+    re.IGNORECASE,
+)
+_NOT_FOUND = re.compile(
+    rf"Because ({_NAME}) was not found in the (?:package registry|cache|provided)", re.ASCII
+)
+_KNOWN = frozenset(
+    "beautifulsoup4 duckdb fastapi flask httpx huggingface-hub imbalanced-learn joblib keras"
+    " lightgbm magika matplotlib networkx nltk numba numpy onnx onnxruntime opencv-python openpyxl"
+    " optuna pandas pillow plotly polars pyarrow pydantic pyyaml requests rich scikit-image"
+    " scikit-learn scipy seaborn sentence-transformers shap spacy sqlalchemy statsmodels sympy"
+    " tensorflow tokenizers torch torchvision tqdm transformers umap-learn xgboost".split()  # noqa: SIM905 - fifty quoted names read worse.
+)
+_IMPORTED_AS = {
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python",
+    "dateutil": "python-dateutil",
+    "pil": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+    "yaml": "pyyaml",
+}
 
 
 def split_lines(text: str) -> list[tuple[int, str]]:
@@ -33,7 +58,7 @@ def split_lines(text: str) -> list[tuple[int, str]]:
 
 
 def clean_requirements(text: str) -> str:
-    """Give the checked lines alone, one a line; this, not what was sent, is shown to the resolver."""
+    """Give the checked lines alone, one a line: this, not what was sent, goes to the resolver."""
     return "".join(f"{line}\n" for _, line in split_lines(text))
 
 
@@ -60,50 +85,29 @@ def check_requirements(text: str) -> None:
     refuse(
         faults,
         "Some lines of the requirements are not allowed.",
-        "Write one package a line, such as `numpy>=2` or `pandas==3.1.1; python_version >= '3.11'`.",
+        "Write one package a line, such as `numpy>=2` or `tomli; python_version < '3.11'`.",
     )
 
 
 def find_fault(line: str) -> str:
     """Say what is wrong with one line that has no comment; empty when nothing is."""
-    shown = repr(line[:120])
-    if line.startswith("-"):
-        match = _OPTION.match(line)
-        option = match["option"] if match else line[:20]
-        return f"the option {option} is not allowed; only packages may stand here"
-    if "--hash" in line or line.endswith("\\"):
-        return f"{shown}: hashes and continued lines are not needed; locking adds the hashes"
-    if "://" in line or line.lower().startswith(("git+", "hg+", "svn+", "bzr+", "file:")):
-        return f"{mask_secrets(shown)}: addresses are not allowed; name a package of the index"
-    if "@" in line:
-        return f"{shown}: `NAME @ ADDRESS` is not allowed; name a package of the index"
-    if line.startswith((".", "/", "~", "\\")) or re.search(r"[/\\]", line):
-        return f"{shown}: paths are not allowed; name a package of the index"
-    match = _REQUIREMENT.fullmatch(line)
-    if match is None:
-        return f"{shown} is not a package with versions"
-    if line.lower().endswith((".whl", ".tar.gz", ".zip", ".txt", ".toml")):
-        return f"{shown}: files are not allowed; name a package of the index"
-    return ""
-
-
-def check_source_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Give the names of packages to build from source in their normal form, sorted.
-
-    Raises:
-        InvalidError: some are not names of packages.
-    """
-    given = list(names)
-    wrong = [name for name in given if not re.fullmatch(_NAME, name, re.ASCII)]
-    refuse(
-        [
-            Fault("build_from_source", f"{name[:120]!r} is not the name of a package")
-            for name in wrong
-        ],
-        "Some packages to build from source are not names.",
-        "Name packages alone, without versions.",
+    shown = mask_secrets(repr(line[:120]))
+    option = _OPTION.match(line)
+    version_control = line.lower().startswith(("git+", "hg+", "svn+", "bzr+", "file:"))
+    is_file = line.lower().endswith((".whl", ".tar.gz", ".zip", ".txt", ".toml"))
+    tests = (
+        (option, f"the option {option and option['option']} is not allowed, only packages are"),
+        (
+            "--hash" in line or line.endswith("\\"),
+            f"{shown}: leave out hashes and continued lines; locking adds the hashes",
+        ),
+        ("://" in line or version_control, f"{shown}: addresses are not allowed"),
+        ("@" in line, f"{shown}: `NAME @ ADDRESS` is not allowed"),
+        (line[0] in "./~" or re.search(r"[/\\]", line), f"{shown}: paths are not allowed"),
+        (is_file, f"{shown}: files are not allowed"),
+        (not _REQUIREMENT.fullmatch(line), f"{shown} is not a package with versions"),
     )
-    return tuple(sorted({normal_name(name) for name in given}))
+    return next((message for is_wrong, message in tests if is_wrong), "")
 
 
 def normal_name(name: str) -> str:
@@ -111,14 +115,13 @@ def normal_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def make_lock(body: str, python_version: str, build_from_source: tuple[str, ...]) -> str:
-    """Put our header above a resolver's output: what it was resolved for is part of its identity."""
-    header = f"# millpond-lock 1 python={python_version} source={','.join(build_from_source)}"
-    return f"{header}\n{body.strip()}\n"
+def make_lock(body: str, python_version: str) -> str:
+    """Put our header above a resolver's output: the Python it is for is part of its identity."""
+    return f"# millpond-lock 1 python={python_version}\n{body.strip()}\n"
 
 
-def read_header(lock_text: str) -> tuple[str, tuple[str, ...]]:
-    """Give the Python version of a lock and the packages it lets be built from source.
+def python_of(lock_text: str) -> str:
+    """Give the Python version, such as ``3.11``, that a lock is for.
 
     Raises:
         InvalidError: this is not a lock that Millpond made.
@@ -130,7 +133,7 @@ def read_header(lock_text: str) -> tuple[str, tuple[str, ...]]:
             next_step="Make the environment from its requirements.",
             faults=[Fault("lock", "the first line is not a millpond-lock header")],
         )
-    return match[1], tuple(name for name in match[2].split(",") if name)
+    return match[1]
 
 
 def list_packages(lock_text: str) -> tuple[Package, ...]:
@@ -158,3 +161,32 @@ def refuse(faults: list[Fault], message: str, next_step: str) -> None:
         more = len(faults) - FAULTS_MOST
         shown.append(Fault(faults[0].field, f"and {more} more"))
     raise InvalidError(message, next_step=next_step, faults=shown)
+
+
+def is_index_away(output: str) -> bool:
+    """Say whether a resolver failed because it could not reach the package index."""
+    return _NO_INDEX.search(output) is not None
+
+
+def explain_failure(output: str) -> str:
+    """Make a reason for people of what a resolver or installer wrote when it failed."""
+    text = mask_secrets(output)
+    start = text.find("error:")
+    lines = [line.strip() for line in text[max(start, 0) :].splitlines() if line.strip()]
+    joined = " ".join(line.removeprefix("error:").removeprefix("cause:").strip() for line in lines)
+    match = _NOT_FOUND.search(joined)
+    if match:
+        return f"There is no package {match[1]!r} in the package index.{suggest(match[1])}"
+    if "no usable wheels" in joined or "building from source is disabled" in joined:
+        joined += (
+            " Only packages that have a wheel for this platform can be installed: Millpond does"
+            " not build packages from source."
+        )
+    return joined[:2000] or "the installer failed without a word"
+
+
+def suggest(name: str) -> str:
+    """Give a hint for a package that isn't there: its real name, or one that is written alike."""
+    wanted = normal_name(name)
+    near = _IMPORTED_AS.get(wanted) or next(iter(get_close_matches(wanted, _KNOWN, 1, 0.75)), None)
+    return f" Did you mean {near!r}?" if near else " Check how it is written."

@@ -12,11 +12,7 @@ from millpond.storage.database import Transaction
 _version = environment_version
 _VERSION_COLUMNS = (
     environment.c.name,
-    *(
-        column
-        for column in environment_version.c
-        if column.name not in ("environment_id", "lock", "log_parts")
-    ),
+    *(column for column in environment_version.c if column.name not in ("environment_id", "lock")),
 )
 
 
@@ -87,12 +83,6 @@ def read_lock(tx: Transaction, version_id: str) -> str:
     return str(tx.scalar(sa.select(_version.c.lock).where(_version.c.id == version_id)) or "")
 
 
-def read_log_parts(tx: Transaction, version_id: str) -> int:
-    """Give how many pieces the log of a version that has ended holds."""
-    query = sa.select(_version.c.log_parts).where(_version.c.id == version_id)
-    return int(tx.scalar(query) or 0)
-
-
 def move_state(
     tx: Transaction, version_id: str, allowed: tuple[str, ...], values: dict[str, Any]
 ) -> bool:
@@ -146,6 +136,5 @@ def _versions(project_id: str, name: str) -> sa.Select[Any]:
 def _to_version(row: sa.Row[Any]) -> EnvironmentVersion:
     values = dict(row._mapping)  # noqa: SLF001 - its public name.
     values.pop("project_id", None)
-    values["build_from_source"] = tuple(values["build_from_source"])
     values["packages"] = tuple(Package(name, version) for name, version in values["packages"])
     return EnvironmentVersion(**values)

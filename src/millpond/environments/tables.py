@@ -25,12 +25,10 @@ environment_version = sa.Table(
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("requirements", sa.Text, nullable=False),
-    sa.Column("build_from_source", sa.JSON, nullable=False),
     sa.Column("lock", sa.Text, nullable=False),  # Empty until it is locked.
     sa.Column("lock_digest", sa.String(64), nullable=False, index=True),
     sa.Column("python_version", sa.String(20), nullable=False),
     sa.Column("packages", sa.JSON, nullable=False),  # [[name, version], ...]
-    sa.Column("log_parts", sa.Integer, nullable=False),  # How many once it has ended.
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("created_by", sa.String(120), nullable=False),
     sa.Column("ready_at", UtcTime, nullable=True),

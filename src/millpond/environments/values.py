@@ -38,7 +38,6 @@ class EnvironmentVersion:
         state: locking, building, ready or failed.
         reason: why it failed, in words; empty otherwise.
         requirements: what was asked for, as it was sent.
-        build_from_source: packages for which no wheel is needed.
         lock_digest: sha256 of the lock; empty until it is locked.
         python_version: such as ``3.11``; empty until it is locked.
         packages: what the lock pins, by name.
@@ -51,7 +50,6 @@ class EnvironmentVersion:
     state: State
     reason: str
     requirements: str
-    build_from_source: tuple[str, ...]
     lock_digest: str
     python_version: str
     packages: tuple[Package, ...]
