@@ -1,0 +1,172 @@
+"""Run one task of a step inside the sandbox: read its inputs, call it, write its outputs."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .delivery import leave_files, leave_rows
+from .hints import form_of, hints_of, outputs_of, returned_class
+from .kinds import Counted, File, Files, Model, Table
+from .progress import Progress
+from .rows import RowWriter, suffix_of
+from .schema import from_json
+
+_RESULT = ".millpond/result.json"
+
+
+def run_step(
+    entry: str, arguments: "Mapping[str, Any]", over: str = "", items: int = 0, size: int = 0
+) -> None:
+    """Call a step's function on what lies in the input folder; the entry of every function task.
+
+    Args:
+        entry: ``module:function``.
+        arguments: by name ``{"value": JSON}``, or ``{"kind": KIND}`` for data in a folder of
+            the argument's name.
+        over: the argument whose items are counted as progress.
+        items: how many of them there are, 0 when that is not known.
+        size: their bytes.
+    """
+    module, _, name = entry.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    function = getattr(function, "function", function)
+    hints = hints_of(function)[0]
+    with Progress(items, size) as progress:
+        values = {}
+        for key, given in arguments.items():
+            if "kind" in given:
+                counted = progress.count if key == over else None
+                values[key] = _data(given["kind"], key, form_of(hints.get(key)), counted)
+            else:
+                values[key] = from_json(hints.get(key), given["value"])
+        returned = function(**values)
+        outputs = outputs_of(function)[0]
+        several = returned_class(function) is not None
+        results = list(returned) if several else [returned]
+        if several and len(results) != len(outputs):
+            raise TypeError(f"{name} returned {len(results)} outputs, not {len(outputs)}")
+        _leave(dict(zip((each[0] for each in outputs), results)), dict(outputs))  # noqa: B905 - Python 3.9.
+
+
+def _leave(results: "dict[str, Any]", kinds: "dict[str, str]") -> None:
+    out = _out()
+    counts: "dict[str, Any]" = {}
+    for name, value in results.items():
+        if kinds[name] == "table":
+            counts[name] = leave_rows(value, out / name)
+        else:
+            leave_files(value, out, name, is_one=kinds[name] == "file")
+    _write_result({"rows": counts}, out)
+
+
+def _data(kind: str, name: str, form: str, counted: "Counted | None") -> Any:
+    folder = _in() / name
+    folder_seen = folder if folder.is_dir() else Path(tempfile.mkdtemp())
+    told = {} if counted is None else {"counted": counted}
+    if kind == "table":
+        table = Table(table_parts(folder_seen), **told)
+        return {"arrow": table.arrow, "pandas": table.pandas}.get(form, lambda: table)()
+    if kind == "model":
+        return Model(folder_seen, **told)
+    files = Files(folder_seen, **told)
+    if kind == "files":
+        return files
+    if len(files) != 1:
+        raise ValueError(f"the input {name!r} must be one file, not {len(files)}")
+    file: File = files[0]
+    return file
+
+
+def table_parts(folder: Path) -> "list[Path]":
+    """Give the files of a table in order.
+
+    Raises:
+        ValueError: some file is no table by its name; lists the first ten.
+    """
+    paths = [file.path for file in Files(folder)]
+    wrong = [ascii(path.name) for path in paths if not suffix_of(path.name)]
+    if wrong:
+        raise ValueError(f"a table is needed, but these are none: {', '.join(wrong[:10])}")
+    return paths
+
+
+def split_table(name: str, rows: int) -> None:
+    """Cut a table into parts of so many rows; the entry of a map step's first task."""
+    with Progress(0, 0) as progress:
+        folder = _in() / name
+        parts = table_parts(folder) if folder.is_dir() else []
+        with RowWriter(_out() / name, part_rows=rows) as writer:
+            for row in Table(parts, progress.count):
+                writer.write(row)
+    _write_result({"rows": {name: writer.runs()}}, _out())
+
+
+def run_command(
+    command: "Sequence[str]", arguments: "Mapping[str, Any]", outputs: "Sequence[str]"
+) -> None:
+    """Run a program on what lies in the input folder; the entry of every command task.
+
+    Exits with the program's own code when that is not 0.
+    """
+    data = {name: str(_in() / name) for name, given in arguments.items() if "kind" in given}
+    values = {name: given.get("value") for name, given in arguments.items() if name not in data}
+    fields = {"code": os.environ.get("MILLPOND_CODE", "/code"), **data}
+    fields.update({name: _text(value) for name, value in values.items()})
+    handle, parameters = tempfile.mkstemp(suffix=".json")
+    with os.fdopen(handle, "w") as file:
+        json.dump(values, file)
+    for name, folder in data.items():
+        os.environ[f"MILLPOND_INPUT_{_variable(name)}"] = folder
+    os.environ["MILLPOND_PARAMETERS"] = parameters
+    os.environ["MILLPOND_INPUT"] = str(_in())
+    task_out = _out()
+    left = task_out / outputs[0]
+    left.mkdir(parents=True, exist_ok=True)
+    os.environ["MILLPOND_OUTPUT"] = str(left)
+    words = [_fill(word, fields) for word in command]
+    sys.stdout.flush()
+    fd = os.environ.get("MILLPOND_PROGRESS_FD")
+    try:
+        done = subprocess.run(words, cwd=left, check=False, pass_fds=[int(fd)] if fd else [])
+    except OSError as fault:
+        sys.exit(f"{words[0]} can't be started: {fault.strerror}; is it in the environment?")
+    if done.returncode:
+        code = done.returncode
+        told = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        print(f"{words[0]} {told}", file=sys.stderr)  # noqa: T201 - the task's log.
+        sys.exit(code if code > 0 else 128 - code)
+    _write_result({"rows": {}}, task_out)
+
+
+def _fill(word: str, fields: "Mapping[str, str]") -> str:
+    for name, text in fields.items():
+        word = word.replace("{" + name + "}", text)
+    return word
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _variable(name: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name).upper()
+
+
+def _in() -> Path:
+    return Path(os.environ.get("MILLPOND_INPUT", "/task/in"))
+
+
+def _out() -> Path:
+    return Path(os.environ.get("MILLPOND_OUTPUT", "/task/out"))
+
+
+def _write_result(result: "dict[str, Any]", out: Path) -> None:
+    path = out / _RESULT
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result))
