@@ -6,8 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from millpond.client.audit import LogRoom
 from millpond.client.config import Config, config_path, read_config
 from millpond.client.environments import EnvironmentsRoom
+from millpond.client.jobs import JobsRoom
 from millpond.client.lake import DatasetsRoom
 from millpond.client.local import default_data_folder, find_server
 from millpond.client.people import (
@@ -18,6 +20,9 @@ from millpond.client.people import (
     TokensRoom,
     UsersRoom,
 )
+from millpond.client.pipelines import PipelinesRoom
+from millpond.client.runs import RunsRoom
+from millpond.client.system import SystemRoom
 from millpond.client.transport import Transport
 from millpond.ground.errors import NotSignedInError
 
@@ -60,6 +65,11 @@ class Client:
         self.secrets = SecretsRoom(self.transport, chosen)
         self.datasets = DatasetsRoom(self.transport, chosen)
         self.environments = EnvironmentsRoom(self.transport, chosen)
+        self.pipelines = PipelinesRoom(self.transport, chosen)
+        self.runs = RunsRoom(self.transport, chosen)
+        self.log = LogRoom(self.transport, chosen)
+        self.jobs = JobsRoom(self.transport)
+        self.system = SystemRoom(self.transport)
 
     @property
     def url(self) -> str:

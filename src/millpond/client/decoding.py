@@ -44,14 +44,16 @@ def _decode(kind: Any, data: Any) -> Any:
         return data  # Any, a Literal or a type variable: taken as it came.
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data)
+    return _decode_plain(kind, data)
+
+
+def _decode_plain(kind: type, data: Any) -> Any:
     if issubclass(kind, (datetime, date)):
         return kind.fromisoformat(data)
     if issubclass(kind, enum.Enum):
         return kind(data)
-    return _decode_plain(kind, data) if kind in (int, float, str, bool) else data
-
-
-def _decode_plain(kind: type, data: Any) -> Any:
+    if kind not in (int, float, str, bool):
+        return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if type(data) is not kind:

@@ -19,7 +19,6 @@ class EnvironmentsRoom(Room):
         name: str,
         requirements: str,
         *,
-        build_from_source: Sequence[str] = (),
         upgrade: bool = False,
         project: str | None = None,
     ) -> EnvironmentVersion:
@@ -28,13 +27,10 @@ class EnvironmentsRoom(Room):
         Args:
             name: the environment's name.
             requirements: text of a requirements file.
-            build_from_source: packages that may be built, because they have no wheel.
             upgrade: whether to lock today's packages even so.
             project: the project to put it in.
         """
         body: dict[str, object] = {"name": name, "requirements": requirements}
-        if build_from_source:
-            body["build_from_source"] = list(build_from_source)
         if upgrade:
             body["upgrade"] = True
         made = self._transport.make(self._in(project, "environments"), body)
@@ -44,9 +40,9 @@ class EnvironmentsRoom(Room):
         """List the environments by name."""
         return list(self._transport.pages(Environment, self._in(project, "environments")))
 
-    def get(self, name: str, *, project: str | None = None) -> Environment:
-        """Show an environment."""
-        return self._transport.read(Environment, self._in(project, "environments", name))
+    def get(self, name: str, *, project: str | None = None) -> EnvironmentVersion:
+        """Show the newest version of an environment."""
+        return self._transport.read(EnvironmentVersion, self._in(project, "environments", name))
 
     def versions(self, name: str, *, project: str | None = None) -> Sequence[EnvironmentVersion]:
         """List an environment's versions, newest first."""
@@ -64,8 +60,7 @@ class EnvironmentsRoom(Room):
 
     def lock(self, address: str, *, project: str | None = None) -> str:
         """Give the lock: a requirements file with hashes."""
-        found = self._transport.get(self._version_path(address, project) + "/lock")
-        return found if isinstance(found, str) else str(found["lock"])
+        return str(self._transport.get(self._version_path(address, project) + "/lock"))
 
     def wait(
         self,
@@ -83,15 +78,14 @@ class EnvironmentsRoom(Room):
             if part.text:
                 on_text(part.text)
             after = part.next
+            if part.is_complete:
+                return self._transport.read(EnvironmentVersion, path)
             if not part.text:
-                version = self._transport.read(EnvironmentVersion, path)
-                if version.state in ("ready", "failed"):
-                    return version
                 pause(_POLL_SECONDS)
 
     def _version_path(self, address: str, project: str | None) -> str:
         wanted = parse_address(address)
         number = wanted.number
         if number is None:
-            number = self.get(wanted.name, project=project).newest
+            number = self.get(wanted.name, project=project).number
         return self._in(project, "environments", wanted.name, "versions", number)

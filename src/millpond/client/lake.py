@@ -12,7 +12,7 @@ from millpond.client.uploading import Sent, send_files
 from millpond.client.walking import Hashed, archive_format, find_files, hash_files
 from millpond.ground.address import parse_address
 from millpond.ground.errors import Fault, InvalidError
-from millpond.lake.values import Dataset, DatasetVersion, FileEntry
+from millpond.lake.values import Dataset, DatasetVersion, FileEntry, Kind
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class DatasetsRoom(Room):
         project: str | None = None,
         follow_links: bool = False,
         unpack: bool = True,
+        kind: Kind = "files",
         on_progress: OnProgress = ignore,
     ) -> Pushed:
         """Make a version of a folder, a file or an archive.
@@ -51,6 +52,7 @@ class DatasetsRoom(Room):
             project: the project to put it in.
             follow_links: whether to follow symbolic links; else they are left out, and named.
             unpack: whether the server unpacks an archive; else it is a file like any other.
+            kind: whether its files are just files, or the parts of one table.
             on_progress: told how far reading and sending are.
         """
         source = Path(source)
@@ -68,6 +70,7 @@ class DatasetsRoom(Room):
             body: dict[str, object] = {"archive": hashed[0].digest, "format": form}
         else:
             body = {"files": [entry_body(one) for one in hashed]}
+        body["kind"] = kind
         path = self._in(project, "datasets", name, "versions")
         version = decode(DatasetVersion, self._transport.make(path, body))
         return Pushed(version, sent, found.left_out)
@@ -137,7 +140,5 @@ def entry_body(one: Hashed) -> dict[str, object]:
 
 
 def path_query(entry: FileEntry) -> dict[str, object]:
-    """Ask for a file by its path, or by its bytes when they are not UTF-8."""
-    if entry.path_bytes is not None:
-        return {"path_bytes": entry.path_bytes}
-    return {"path": entry.path}
+    """Ask for a file as the list names it: its bytes count when they are not UTF-8."""
+    return {"path": entry.path, "path_bytes": entry.path_bytes}

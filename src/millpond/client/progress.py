@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -13,14 +12,14 @@ class Progress:
         stage: what is being done, in words for people, for example ``Reading files``.
         done: how much is done, in ``unit``.
         total: how much there is; 0 while that is unknown.
-        unit: what is counted.
+        unit: what is counted, for example `files`; `bytes` are shown as sizes.
         note: something to show beside it, for example how many tasks are running.
     """
 
     stage: str
     done: int
     total: int
-    unit: Literal["files", "bytes", "tasks", "steps", "entries"]
+    unit: str
     note: str = ""
 
 

@@ -1,0 +1,136 @@
+"""Commands for the record."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from millpond.client.audit import SITE
+from millpond.client.call import EXISTING, Call, shared
+from millpond.client.client import Client
+from millpond.client.exits import NotGenuineError
+from millpond.client.screen import Column
+from millpond.client.verifying import verify_file
+
+_NEWEST = 50
+site_option = click.option(
+    "--site", is_flag=True, help="The site's record instead; administrators."
+)
+file_type = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def log() -> None:
+    """Show, verify and export the record of every change, which nobody can quietly alter."""
+
+
+@log.command("show")
+@site_option
+@click.option("--most", type=click.IntRange(1), default=_NEWEST, show_default=True, help="At most.")
+@shared
+def show_log(call: Call, site: bool, most: int) -> None:
+    """Show the newest entries, newest first."""
+    with call.client() as client:
+        found = client.log.list(project=SITE if site else None, most=most)
+    columns: list[Column] = [
+        ("NO.", lambda one: one.number),
+        ("WHEN", lambda one: one.at),
+        ("WHO", lambda one: one.actor_name),
+        ("WHAT", lambda one: one.verb),
+        ("OF", lambda one: one.target),
+        ("HASH", lambda one: one.hash[:12]),
+    ]
+    call.show_list(found, columns, "Nothing happened yet.")
+
+
+@log.command("verify")
+@click.argument("file", type=EXISTING, required=False)
+@click.option("--key", type=EXISTING, help="The server's public keys, kept from `log key`.")
+@click.option("--checkpoint", type=EXISTING, help="A checkpoint kept from `log checkpoint`.")
+@site_option
+@shared
+def verify_log(
+    call: Call, file: Path | None, key: Path | None, checkpoint: Path | None, site: bool
+) -> None:
+    """Check an exported FILE here, with no server and no network; without FILE, export and check.
+
+    The first entry that was changed, removed, reordered, truncated or added is named. Without
+    --key the keys come from the server, so that then the server's word is part of the proof.
+    """
+    kept = checkpoint.read_text() if checkpoint else None
+    if file is not None and key is not None:
+        verdict = verify_file(file, key.read_text(), kept)
+    else:
+        with call.client() as client:
+            keys = key.read_text() if key else json.dumps(client.log.key())
+            if file is not None:
+                verdict = verify_file(file, keys, kept)
+            else:
+                verdict = verify_online(client, keys, SITE if site else None, kept)
+    if not verdict.is_ok:
+        where = f" (entry {verdict.entry})" if verdict.entry is not None else ""
+        raise NotGenuineError(
+            f"The log is not genuine: {verdict.kind}{where}: {verdict.message}",
+            next_step="Compare with an older export and find out who could write to the server.",
+            **dataclasses.asdict(verdict),
+        )
+    call.say(
+        f"The log is genuine: {verdict.entries:,} entries, {verdict.seals:,} seals"
+        + (f", the last of {verdict.last_seal_at}." if verdict.last_seal_at else "."),
+        verdict,
+    )
+
+
+def verify_online(
+    client: Client, keys: str, project: str | None = None, checkpoint: str | None = None
+) -> Any:
+    """Export the record to a temporary file and check it here."""
+    with tempfile.TemporaryDirectory(prefix="millpond-log-") as folder:
+        export = client.log.export(Path(folder) / "log", project=project)
+        return verify_file(export, keys, checkpoint)
+
+
+@log.command("export")
+@click.argument("file", type=file_type)
+@site_option
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@shared
+def export_log(call: Call, file: Path, site: bool, overwrite: bool) -> None:
+    """Write the whole record to FILE, which `log verify FILE --key KEY` checks anywhere."""
+    with call.client() as client:
+        client.log.export(file, project=SITE if site else None, overwrite=overwrite)
+    size = file.stat().st_size
+    call.say(f"Wrote {os.fspath(file)}: {size:,} bytes.", {"file": file, "size": size})
+
+
+@log.command("key")
+@click.argument("file", type=file_type, required=False)
+@shared
+def show_key(call: Call, file: Path | None) -> None:
+    """Print the server's public keys, or write them to FILE; keep them away from the server."""
+    with call.client() as client:
+        keys = client.log.key()
+    _give(call, keys, file)
+
+
+@log.command("checkpoint")
+@click.argument("file", type=file_type, required=False)
+@shared
+def show_checkpoint(call: Call, file: Path | None) -> None:
+    """Print a sealed checkpoint, or write it to FILE; who keeps one sees a record cut off later."""
+    with call.client() as client:
+        found = client.log.checkpoint()
+    _give(call, found, file)
+
+
+def _give(call: Call, value: dict[str, Any], file: Path | None) -> None:
+    text = json.dumps(value, indent=2)
+    if file is None:
+        click.echo(text)
+        return
+    file.write_text(text + "\n")
+    call.say(f"Wrote {os.fspath(file)}.", {"file": file})

@@ -1,0 +1,173 @@
+"""Commands for datasets."""
+
+from pathlib import Path
+
+import click
+
+from millpond.client.call import EXISTING, FOLDER, Call, shared, yes_option
+from millpond.client.screen import Column, harmless, size_text
+from millpond.lake.values import Dataset, DatasetVersion
+
+_LEFT_OUT_SHOWN = 10
+
+
+@click.group()
+def dataset() -> None:
+    """Push, list, show and download data; a version never changes."""
+
+
+def name_from(source: Path) -> str:
+    """Make a dataset's name of a file's or folder's name."""
+    stem = source.resolve().name.split(".")[0].lower()
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem)
+    return kept.strip("-_")[:80] or "data"
+
+
+@dataset.command("push")
+@click.argument("source", type=EXISTING)
+@click.option("--name", "-n", help="The dataset's name; else made of the source's name.")
+@click.option(
+    "--follow-links", is_flag=True, help="Follow symbolic links, which are else left out."
+)
+@click.option("--no-unpack", is_flag=True, help="Keep an archive as the file it is.")
+@click.option("--table", is_flag=True, help="The files are the parts of one table.")
+@shared
+def push_dataset(
+    call: Call, source: Path, name: str | None, follow_links: bool, no_unpack: bool, table: bool
+) -> None:
+    """Push SOURCE (a folder, a file, a zip or tar archive) as a new version of a dataset.
+
+    Only what the project does not hold yet is sent; pushing the same again makes no version.
+    """
+    with call.client() as client, call.progress() as on_progress:
+        pushed = client.datasets.push(
+            source,
+            name or name_from(source),
+            follow_links=follow_links,
+            unpack=not no_unpack,
+            kind="table" if table else "files",
+            on_progress=on_progress,
+        )
+    for path, reason in pushed.left_out[:_LEFT_OUT_SHOWN]:
+        call.tell(f"left out: {path}: {reason}")
+    if len(pushed.left_out) > _LEFT_OUT_SHOWN:
+        call.tell(f"left out: {len(pushed.left_out) - _LEFT_OUT_SHOWN} more")
+    version = pushed.version
+    what = f"{version.file_count:,} files, {size_text(version.size_bytes)}"
+    if version.unchanged:
+        text = f"{version.address} holds exactly this already: {what}."
+    else:
+        text = f"{version.address}: {what}; sent {size_text(pushed.sent.size_bytes)}."
+    call.say(text, pushed)
+
+
+@dataset.command("list")
+@shared
+def list_datasets(call: Call) -> None:
+    """List the project's datasets."""
+    with call.client() as client:
+        found = client.datasets.list()
+    columns: list[Column] = [
+        ("NAME", lambda one: one.name),
+        ("NEWEST", lambda one: one.newest),
+        ("KIND", lambda one: one.kind),
+        ("FILES", lambda one: f"{one.file_count:,}"),
+        ("SIZE", lambda one: size_text(one.size_bytes)),
+        ("CHANGED", lambda one: one.changed_at),
+        ("BY", lambda one: one.created_by),
+    ]
+    call.show_list(found, columns, "There are no datasets yet: millpond dataset push DIR.")
+
+
+@dataset.command("show")
+@click.argument("address")
+@shared
+def show_dataset(call: Call, address: str) -> None:
+    """Show the dataset at ADDRESS: NAME with its versions, or NAME@N."""
+    with call.client() as client:
+        if "@" in address:
+            version = client.datasets.version(address)
+            call.show(version, _version_facts(version))
+            return
+        found = client.datasets.get(address)
+        versions = client.datasets.versions(address)
+    call.show({"dataset": found, "versions": versions}, _dataset_facts(found))
+    if not call.as_json:
+        columns: list[Column] = [
+            ("VERSION", lambda one: one.address),
+            ("FILES", lambda one: f"{one.file_count:,}"),
+            ("SIZE", lambda one: size_text(one.size_bytes)),
+            ("MADE", lambda one: one.created_at),
+            ("BY", lambda one: one.created_by),
+            ("FROM", lambda one: one.origin),
+            ("DIGEST", lambda one: one.digest[:12]),
+        ]
+        call.show_list(versions, columns, "It has no version.")
+
+
+@dataset.command("files")
+@click.argument("address")
+@click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="At most.")
+@shared
+def list_files(call: Call, address: str, most: int) -> None:
+    """List the files of the version at ADDRESS."""
+    with call.client() as client:
+        found = list(client.datasets.files(address, most=most))
+    columns: list[Column] = [
+        ("SIZE", lambda one: size_text(one.size)),
+        ("SHA256", lambda one: one.digest[:12]),
+        ("PATH", lambda one: harmless(one.path)),
+    ]
+    call.show_list(found, columns, "It has no files.")
+    if len(found) == most:
+        call.tell(f"These are the first {most:,}; --most N shows more.")
+
+
+@dataset.command("download")
+@click.argument("address")
+@click.argument("target", type=FOLDER)
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@shared
+def download_dataset(call: Call, address: str, target: Path, overwrite: bool) -> None:
+    """Bring the files of the version at ADDRESS into the folder TARGET."""
+    with call.client() as client, call.progress() as on_progress:
+        paths = client.datasets.download(
+            address, target, overwrite=overwrite, on_progress=on_progress
+        )
+    call.say(f"{len(paths):,} files in {target}.", {"folder": target, "files": len(paths)})
+
+
+@dataset.command("delete")
+@click.argument("name")
+@yes_option
+@shared
+def delete_dataset(call: Call, name: str, yes: bool) -> None:
+    """Hide the dataset NAME; its versions can't be used any more."""
+    call.confirm(f"Hide the dataset {name!r} with all its versions?", yes=yes)
+    with call.client() as client:
+        client.datasets.delete(name)
+    call.say(f"{name} is hidden.", {"deleted": name})
+
+
+def _dataset_facts(found: Dataset) -> list[tuple[str, object]]:
+    return [
+        ("name", found.name),
+        ("kind", found.kind),
+        ("newest", found.newest),
+        ("files", f"{found.file_count:,}"),
+        ("size", size_text(found.size_bytes)),
+        ("made", f"{found.created_at:%Y-%m-%d} by {found.created_by}"),
+    ]
+
+
+def _version_facts(version: DatasetVersion) -> list[tuple[str, object]]:
+    return [
+        ("version", version.address),
+        ("kind", version.kind),
+        ("files", f"{version.file_count:,}"),
+        ("size", size_text(version.size_bytes)),
+        ("made", version.created_at),
+        ("by", version.created_by),
+        ("from", version.origin),
+        ("digest", version.digest),
+    ]

@@ -1,0 +1,302 @@
+"""Commands for runs: start one (the default), follow it, take what it left."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from millpond.client.call import FOLDER, Call, shared, yes_option
+from millpond.client.client import Client
+from millpond.client.commands.following import follow_log, follow_run
+from millpond.client.commands.starting import read_limits, read_values, resolve_inputs
+from millpond.client.exits import FailedError
+from millpond.client.screen import Column, seconds_text, size_text
+from millpond.ground.errors import ConflictError
+from millpond.pipelines.values import RUN_ENDED, Run, Task
+
+_LISTED = 50
+_MANY_TASKS = 10_000
+
+
+class StartsByDefault(click.Group):
+    """A group whose first word may also be a pipeline: ``run PIPELINE`` is ``run start PIPELINE``.
+
+    A pipeline that is named like one of the commands is started by the long form.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``start`` in front unless the first word is a command or asks for help."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["start", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=StartsByDefault)
+def run() -> None:
+    r"""Run a pipeline or any program; follow it and take its outputs.
+
+    \b
+    millpond run PIPELINE --input files=DIR --param min_score=0.5 --wait --output DIR
+    millpond run --program main.py --env ENV --input data=DATASET --wait
+
+    `run PIPELINE` is short for `run start PIPELINE`; a pipeline with the name of a command below
+    needs the long form.
+    """
+
+
+@run.command("start")
+@click.argument("pipeline", required=False)
+@click.option("--program", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Run this script instead: .py, .R, .sh or anything executable.")  # fmt: skip
+@click.option("--env", "environment", metavar="ADDRESS", help="Environment of the program.")
+@click.option("--input", "-i", "inputs", multiple=True, metavar="NAME=DATA",
+              help="Data by name: a dataset's address, or a path that is pushed first.")  # fmt: skip
+@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter.")
+@click.option("--params-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Parameters as a JSON file; --param counts more.")  # fmt: skip
+@click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE",
+              help="Of a program: slots, seconds, memory_bytes, disk_bytes, processes.")  # fmt: skip
+@click.option("--wait", "-w", is_flag=True, help="Follow the run to its end.")
+@click.option("--output", "-o", type=FOLDER, help="Bring the outputs into this folder; waits.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@shared
+def start_run(
+    call: Call,
+    pipeline: str | None,
+    program: Path | None,
+    environment: str | None,
+    inputs: tuple[str, ...],
+    parameters: tuple[str, ...],
+    params_file: Path | None,
+    limits: tuple[str, ...],
+    wait: bool,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Start a run of PIPELINE (NAME or NAME@N), or of a --program, on your data.
+
+    An input's value with a slash or a leading dot is a path; any other is a dataset's address, or
+    a path when the project has no such dataset.
+    """
+    if (pipeline is None) == (program is None):
+        raise click.UsageError("Name a PIPELINE or a --program, one of them.")
+    if pipeline is not None and (environment or limits):
+        raise click.UsageError("--env and --limit belong to a --program; a pipeline has its own.")
+    with call.client() as client:
+        values = read_values(client, pipeline, parameters, params_file)
+        bounds = read_limits(limits)
+        with call.progress() as on_progress:
+            data = resolve_inputs(call, client, inputs, on_progress)
+        if pipeline is not None:
+            started = client.runs.start(pipeline, data, values)
+        else:
+            assert program is not None  # noqa: S101 - checked above.
+            started = client.runs.start_program(
+                program, data, values, environment=environment, options=bounds
+            )
+        if not wait and output is None:
+            call.say(
+                f"Started {started.id}; `millpond run show {started.id}` tells how far it is.",
+                started,
+            )
+            return
+        _finish(call, client, started, output, overwrite=overwrite)
+
+
+def _finish(
+    call: Call, client: Client, started: Run, output: Path | None, *, overwrite: bool
+) -> None:
+    ended = follow_run(call, client, started)
+    if output is not None and ended.output_files:
+        with call.progress() as on_progress:
+            client.runs.download(ended.id, output, overwrite=overwrite, on_progress=on_progress)
+        call.tell(f"Outputs: {output}")
+    check_end(ended)
+    call.show(ended, _facts(ended))
+
+
+def check_end(ended: Run) -> None:
+    """Fail unless a run succeeded.
+
+    Raises:
+        FailedError: it failed or was cancelled.
+    """
+    if ended.state != "succeeded":
+        raise FailedError(
+            f"{ended.id} {ended.state if ended.state == 'failed' else 'was ' + ended.state}"
+            + (f": {ended.reason}" if ended.reason else "."),
+            next_step=f"See `millpond run logs {ended.id}` and `millpond run tasks {ended.id}`.",
+            run=ended.id,
+            state=ended.state,
+        )
+
+
+@run.command("list")
+@click.option("--state", help="Only in this state, for example running or failed.")
+@click.option("--pipeline", help="Only of this pipeline.")
+@click.option("--most", type=click.IntRange(1), default=_LISTED, show_default=True, help="At most.")
+@shared
+def list_runs(call: Call, state: str | None, pipeline: str | None, most: int) -> None:
+    """List the project's runs, newest first."""
+    with call.client() as client:
+        found = client.runs.list(state=state, pipeline=pipeline, most=most)
+    columns: list[Column] = [
+        ("ID", lambda one: one.id),
+        ("WHAT", lambda one: one.what),
+        ("STATE", lambda one: one.state),
+        ("DONE", _done_text),
+        ("STARTED BY", lambda one: one.created_by),
+        ("WHEN", lambda one: one.created_at),
+        ("TOOK", _took),
+    ]
+    call.show_list(found, columns, "There are no such runs.")
+
+
+@run.command("show")
+@click.argument("run_id", metavar="ID")
+@click.option("--follow", "-f", is_flag=True, help="Follow it to its end.")
+@shared
+def show_run(call: Call, run_id: str, follow: bool) -> None:
+    """Show the run ID with its steps."""
+    with call.client() as client:
+        found = client.runs.get(run_id)
+        if follow and found.state not in RUN_ENDED:
+            found = follow_run(call, client, found)
+        steps = client.runs.steps(run_id)
+    call.show({"run": found, "steps": steps}, _facts(found))
+    if not call.as_json:
+        columns: list[Column] = [
+            ("STEP", lambda one: one.name),
+            ("KIND", lambda one: one.kind),
+            ("STATE", lambda one: one.state),
+            ("PARTITIONS", lambda one: f"{one.partitions_done} of {one.partitions}"),
+            ("CPU", lambda one: seconds_text(one.cpu_seconds)),
+            ("MEMORY", lambda one: size_text(one.memory_peak_bytes)),
+            ("REASON", lambda one: one.reason or "-"),
+        ]
+        call.show_list(steps, columns, "It has no steps yet.")
+    if follow:
+        check_end(found)
+
+
+@run.command("logs")
+@click.argument("run_id", metavar="ID")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
+@click.option("--step", help="Only of this step.")
+@click.option("--partition", type=click.IntRange(0), help="Only of this partition; needs --step.")
+@shared
+def show_logs(
+    call: Call, run_id: str, follow: bool, step: str | None, partition: int | None
+) -> None:
+    """Show what the steps of the run ID have written."""
+    with call.client() as client:
+        follow_log(call, client, run_id, step=step, partition=partition, follow=follow)
+
+
+@run.command("cancel")
+@click.argument("run_id", metavar="ID")
+@yes_option
+@shared
+def cancel_run(call: Call, run_id: str, yes: bool) -> None:
+    """Cancel the run ID; what it did so far stays on record."""
+    call.confirm(f"Cancel {run_id}?", yes=yes)
+    with call.client() as client:
+        found = client.runs.cancel(run_id)
+    call.say(f"{found.id} is {found.state}.", found)
+
+
+@run.command("outputs")
+@click.argument("run_id", metavar="ID")
+@click.option("--output", "-o", type=FOLDER, help="Bring them into this folder.")
+@click.option("--zip", "zip_file", type=click.Path(dir_okay=False, path_type=Path),
+              help="Bring them as this zip file.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@shared
+def take_outputs(
+    call: Call, run_id: str, output: Path | None, zip_file: Path | None, overwrite: bool
+) -> None:
+    """List the outputs of the run ID, or bring them here."""
+    with call.client() as client:
+        if zip_file is not None:
+            client.runs.download_zip(run_id, zip_file, overwrite=overwrite)
+            size = zip_file.stat().st_size
+            call.say(f"{zip_file}: {size_text(size)}.", {"file": zip_file, "size": size})
+        if output is not None:
+            with call.progress() as on_progress:
+                paths = client.runs.download(
+                    run_id, output, overwrite=overwrite, on_progress=on_progress
+                )
+            call.say(f"{len(paths):,} files in {output}.", {"folder": output, "files": len(paths)})
+        if zip_file is not None or output is not None:
+            return
+        found = client.runs.outputs(run_id)
+        if not found and client.runs.get(run_id).state not in RUN_ENDED:
+            raise ConflictError(
+                f"{run_id} has not ended yet.",
+                next_step=f"Wait for it: millpond run show {run_id} --follow.",
+            )
+    columns: list[Column] = [
+        ("SIZE", lambda one: size_text(one.size)),
+        ("SHA256", lambda one: one.digest[:12]),
+        ("PATH", lambda one: one.path),
+    ]
+    call.show_list(found, columns, "It left no outputs.")
+
+
+@run.command("tasks")
+@click.argument("run_id", metavar="ID")
+@click.option("--step", help="Only of this step.")
+@click.option("--most", type=click.IntRange(1), default=_MANY_TASKS, help="At most.")
+@shared
+def list_tasks(call: Call, run_id: str, step: str | None, most: int) -> None:
+    """List the tasks of the run ID: every try of every partition."""
+    with call.client() as client:
+        found = client.runs.tasks(run_id, step=step, most=most)
+    columns: list[Column] = [
+        ("STEP", lambda one: one.step),
+        ("PARTITION", lambda one: one.partition),
+        ("TRY", lambda one: one.attempt),
+        ("STATE", lambda one: one.state),
+        ("TOOK", lambda one: seconds_text(one.wall_seconds)),
+        ("CPU", lambda one: seconds_text(one.cpu_seconds)),
+        ("MEMORY", lambda one: size_text(one.memory_peak_bytes)),
+        ("NODE", _node_text),
+        ("REASON", lambda one: one.reason or "-"),
+    ]
+    call.show_list(found, columns, "It has no tasks yet.")
+
+
+def _node_text(one: Task) -> str:
+    return one.node if one.isolated else f"{one.node} (not isolated)"
+
+
+def _took(one: Run) -> str:
+    if one.started_at is None or one.ended_at is None:
+        return "-"
+    return seconds_text((one.ended_at - one.started_at).total_seconds())
+
+
+def _done_text(one: Run) -> str:
+    done = one.progress
+    if done.items_total:
+        return f"{done.items_done:,} of {done.items_total:,} {done.unit}"
+    return f"{done.steps_done} of {done.steps_total} steps"
+
+
+def _facts(one: Run) -> list[tuple[str, Any]]:
+    inputs = [f"{data.name}={data.dataset}@{data.number}" for data in one.inputs]
+    return [
+        ("run", one.id),
+        ("what", one.what),
+        ("state", one.state),
+        ("reason", one.reason),
+        ("done", _done_text(one)),
+        ("inputs", inputs),
+        ("parameters", [f"{name}={value}" for name, value in one.parameters.items()]),
+        ("environment", one.environment or "plain Python"),
+        ("isolated", "yes" if one.isolated else "NO: it ran without a sandbox"),
+        ("started by", one.created_by),
+        ("took", _took(one) if one.ended_at else ""),
+        ("CPU", seconds_text(one.cpu_seconds)),
+        ("outputs", f"{one.output_files} files, {size_text(one.output_bytes)}"),
+    ]

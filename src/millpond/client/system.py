@@ -1,0 +1,19 @@
+"""The server itself over the SDK."""
+
+from typing import Any
+
+from millpond.client.room import Room
+
+
+class SystemRoom(Room):
+    """How the server is."""
+
+    def health(self) -> dict[str, Any]:
+        """Say whether the server answers and what state it is in; asked without a token."""
+        found = self._transport.get("/healthz")
+        return found if isinstance(found, dict) else {"status": str(found)}
+
+    def facts(self) -> dict[str, Any]:
+        """Say what the server runs on: versions, sandbox, nodes, store; for administrators."""
+        found: dict[str, Any] = self._transport.get("/system")
+        return found
