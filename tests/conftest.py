@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import httpx
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 import millpond
 from millpond.ground.clock import SetClock
@@ -231,6 +232,13 @@ def postgresql() -> Iterator[PostgreSQL]:
             yield server
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def whole_schema() -> sa.MetaData:
+    """Give the tables of every room."""
+    import_tables()
+    return metadata
 
 
 @pytest.fixture(scope="session")

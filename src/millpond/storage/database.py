@@ -175,6 +175,19 @@ class Database:
             watcher(transaction)
 
     @contextmanager
+    def unwatched(self) -> Iterator[Transaction]:
+        """Open a transaction of SQLite that does not watch over references; for migrations."""
+        with _told_plainly(), self._turn(), self.engine.connect() as connection:
+            raw = connection.connection.cursor()
+            raw.execute("PRAGMA foreign_keys=OFF")  # Has no effect inside a transaction.
+            try:
+                with connection.begin():
+                    yield Transaction(connection, "")
+            finally:
+                raw.execute("PRAGMA foreign_keys=ON")
+                raw.close()
+
+    @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Open a transaction that only reads: one snapshot, no lock, rolled back at the end."""
         options = {"millpond_reads": True}

@@ -21,7 +21,7 @@ from millpond.storage.port import (
     not_found,
 )
 
-_TRIES = 5
+_TRIES = 50
 _FEW = 4
 
 
@@ -117,7 +117,12 @@ class FolderStore:
         expires = int(self._clock.now().timestamp()) + seconds
         return signing.address(self._base_url, self._key, method, check_key(key), expires)
 
-    def local_path(self, key: str) -> Path | None:
+    def is_signed(self, method: str, key: str, expires: int, signature: str) -> bool:
+        """Tell whether ``sign`` gave this signature out and it still holds."""
+        now = self._clock.now().timestamp()
+        return signing.is_allowed(self._key, method, key, expires, signature, now)
+
+    def local_path(self, key: str) -> Path:
         """Give the file."""
         path = self._path(key)
         if not path.is_file():
@@ -139,7 +144,7 @@ class FolderStore:
         """Give a file its name; False when it is taken. Empty folders may vanish meanwhile."""
         for left in reversed(range(_TRIES)):
             try:
-                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_folder(target.parent)
                 if overwrite:
                     temporary.replace(target)
                 else:
@@ -159,6 +164,15 @@ class FolderStore:
         if len(paths) <= _FEW or not _flush_file_system(self._objects):
             for path in paths:
                 _flush_folder(path)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as fault:
+        if path.exists():
+            raise NotADirectoryError(path) from fault
+        raise FileNotFoundError(path) from fault  # It was there, and vanished under our hands.
 
 
 def _write(path: Path, data: bytes | BinaryIO, *, flush: bool) -> int:
