@@ -200,6 +200,8 @@ class TaskReport:
         started_at: when it started, UTC.
         node: name of the node.
         left_out: what lay in the output folder and was not taken, each with its reason.
+        needed_fresh: whether it hung or crashed as a fork and was tried again without one: the
+            pipeline version had better be run with ``fork=False`` from then on.
     """
 
     key: str
@@ -216,6 +218,7 @@ class TaskReport:
     result: Any = None
     log_bytes: int = 0
     left_out: tuple[str, ...] = ()
+    needed_fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -261,9 +264,9 @@ def output_key(prefix: str, path: str) -> str:
     name = "".join(chr(c) if _PLAIN.match(bytes((c,))) else f"={c:02x}" for c in raw)
     if len(name) > _LONGEST_KEY or any(len(part) > _LONGEST_NAME for part in name.split("/")):
         name = f"=long/{hashlib.sha256(raw).hexdigest()}"
-    return f"{prefix}{'' if prefix.endswith('/') else '/'}{name}"
+    return f"{prefix.rstrip('/')}/{name}"
 
 
 def log_key(prefix: str, sequence: int) -> str:
     """Give the object key of a chunk of a task's log; chunks count up from 0."""
-    return f"{prefix}.log/{sequence:08d}"
+    return f"{prefix.rstrip('/')}.log/{sequence:08d}"

@@ -1,0 +1,397 @@
+"""The engine on this machine: threads that each drive one warm sandbox at a time."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from millpond.engine import rules, staging
+from millpond.engine.logs import LogKeeper, ProgressReader
+from millpond.engine.plain import make_plain_launch, translate
+from millpond.engine.port import OnDone, OnProgress, Transfer
+from millpond.engine.probe import Machine, probe_machine
+from millpond.engine.sandbox import Shown, make_launch
+from millpond.engine.scratch import Scratch
+from millpond.engine.shelf import Shelf, sandbox_key
+from millpond.engine.starting import Starter
+from millpond.engine.values import NodeInfo, Outcome, TaskProgress, TaskReport, TaskSpec
+from millpond.engine.warm import BrokenError, CancelledError, Ended, WarmSandbox
+from millpond.ground.errors import BusyError, ConflictError, MillpondError
+
+NODE = "local"
+_THREADS = 256
+_FILES_OPEN = 8192
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Running:
+    task: TaskSpec
+    on_progress: OnProgress
+    on_done: OnDone
+    sandbox: WarmSandbox | None = None
+    is_cancelled: bool = False
+
+    def tell(self, news: TaskProgress) -> None:
+        self.on_progress(news)
+
+
+class LocalEngine:
+    """Runs tasks on this machine; see ``engine.port`` for what it promises."""
+
+    places_itself = False
+
+    def __init__(
+        self,
+        transfer: Transfer,
+        scratch: Path,
+        *,
+        slots: float | None = None,
+        memory_bytes: int | None = None,
+        idle_most: int = 10,
+        idle_seconds: float = 600.0,
+        isolate: bool = True,
+        unisolated: Callable[[], rules.Unisolated] = rules.Unisolated,
+        uids: tuple[int, int] = rules.UIDS,
+    ) -> None:
+        """Take the scratch folder over and find out what this machine can do.
+
+        Args:
+            transfer: moves bytes.
+            scratch: folder of its own, best on the file system of the objects: then inputs are
+                hard links.
+            slots: cores to give away; all when None.
+            memory_bytes: memory to give away; nine tenths of the machine's when None.
+            idle_most: warm sandboxes kept when idle.
+            idle_seconds: how long each is kept.
+            isolate: False runs programs without a sandbox even where there could be one.
+            unisolated: asked before each task that would run without a sandbox.
+            uids: range of uids for users' sandboxes.
+        """
+        self._transfer, self._uids, self._unisolated = transfer, uids, unisolated
+        self._scratch = Scratch(scratch)
+        self._starter = Starter()
+        self.machine: Machine = probe_machine(self._starter)
+        self._is_isolated = isolate and self.machine.sandbox.works
+        if self.machine.groups:
+            self.machine.groups.sweep(self._scratch.prefix)
+        self._slots = float(slots if slots is not None else len(os.sched_getaffinity(0)))
+        self._memory = memory_bytes or _machine_memory() * 9 // 10
+        self._shelf = Shelf(most=idle_most, seconds=idle_seconds)
+        self._lock = threading.Lock()
+        self._running: dict[str, _Running] = {}
+        self._is_draining = self._is_closed = False
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
+
+    def submit(
+        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+    ) -> None:
+        """Start a task in a thread.
+
+        Raises:
+            BusyError: its slots or its memory are not free, or the engine drains.
+            ConflictError: a task of that key is running.
+            InvalidError: it asks for more than this machine has.
+            NotAllowedError: there is no sandbox, and this server may not run code without one.
+        """
+        rules.check_isolation(self.nodes()[0], self._unisolated())
+        with self._lock:
+            here = self._node()
+            rules.check_can_ever_fit(task, [here])
+            if task.key in self._running:
+                raise ConflictError(
+                    f"The task {task.key} is running.",
+                    next_step="Wait for it, or cancel it first.",
+                )
+            if not rules.fits(task, here) or node not in ("", NODE):
+                raise BusyError(
+                    "No node has room for the task now.", next_step="Try when a task has ended."
+                )
+            run = _Running(task, on_progress, on_done)
+            self._running[task.key] = run
+            self._threads.submit(self._drive, run)
+
+    def cancel(self, key: str) -> None:
+        """Stop a task; it is reported through its ``on_done``."""
+        with self._lock:
+            run = self._running.get(key)
+            if run is not None:
+                run.is_cancelled = True
+                if run.sandbox is not None:
+                    run.sandbox.cancel()
+
+    def nodes(self) -> list[NodeInfo]:
+        """Tell of this machine."""
+        with self._lock:
+            return [self._node()]
+
+    def reattach(
+        self,
+        keys: Iterable[str],
+        *,
+        on_progress: OnProgress | None = None,
+        on_done: OnDone | None = None,
+    ) -> set[str]:
+        """Tell which still run; after a restart none does, for they ended with the server."""
+        with self._lock:
+            found = {key: self._running[key] for key in keys if key in self._running}
+            for run in found.values():
+                run.on_progress = on_progress or run.on_progress
+                run.on_done = on_done or run.on_done
+            return set(found)
+
+    def drain(self, node: str) -> None:
+        """Take no more tasks."""
+        with self._lock:
+            self._is_draining = self._is_draining or node == NODE
+
+    def close(self) -> None:
+        """Cancel what runs, wait for it, stop every sandbox and remove every trace."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = self._is_draining = True
+            keys = list(self._running)
+        for key in keys:
+            self.cancel(key)
+        self._threads.shutdown(wait=True)
+        self._shelf.close()
+        self._starter.close()
+        if self.machine.groups:
+            self.machine.groups.sweep(self._scratch.prefix)
+        self._scratch.close()
+
+    def _node(self) -> NodeInfo:
+        limits = [run.task.limits for run in self._running.values()]
+        return NodeInfo(
+            name=NODE,
+            slots=self._slots,
+            free_slots=self._slots - sum(each.cpu_slots for each in limits),
+            memory_bytes=self._memory,
+            isolated=self._is_isolated,
+            reason=self.machine.reason or ("" if self._is_isolated else "it was switched off"),
+            free_memory_bytes=self._memory - sum(each.memory_bytes for each in limits),
+            is_draining=self._is_draining,
+        )
+
+    def _drive(self, run: _Running) -> None:
+        """Run one task from staging to its report, whatever happens on the way."""
+        attempt = _Attempt(run, self._transfer, NODE, is_isolated=self._is_isolated)
+        try:
+            report = self._work(run, attempt)
+        except CancelledError:
+            report = attempt.report("cancelled", "It was cancelled.")
+        except BrokenError as fault:
+            report = attempt.report("lost", f"Its sandbox did not start: {fault}.")
+        except MillpondError as fault:
+            report = attempt.report("lost", f"{fault.message} {fault.next_step}")
+        except Exception as fault:  # noqa: BLE001 - one task's trouble must not stop the engine.
+            _log.exception("task %s was lost", run.task.key)
+            report = attempt.report("lost", f"Millpond could not run it: {fault!r}.")
+        with self._lock:
+            del self._running[run.task.key]
+        try:
+            run.on_done(report)
+        except Exception:  # noqa: BLE001 - as above.
+            _log.exception("the report of task %s was not taken", run.task.key)
+
+    def _work(self, run: _Running, attempt: "_Attempt") -> TaskReport:
+        task = run.task
+        sandbox = self._get_sandbox(run, task)
+        try:
+            ended = attempt.run_in(sandbox)
+            if task.fork and task.preload and rules.needs_fresh(*_facts(ended)):
+                self._put_away(run, task, sandbox, is_reusable=False)
+                attempt.note_fresh()
+                sandbox = self._get_sandbox(run, replace(task, fork=False))
+                ended = attempt.run_in(sandbox)
+            report = attempt.settle(sandbox, ended)
+        except BaseException:
+            self._put_away(run, task, sandbox, is_reusable=False)
+            raise
+        self._put_away(run, task, sandbox, is_reusable=task.fork and ended.is_reusable)
+        return report
+
+    def _get_sandbox(self, run: _Running, task: TaskSpec) -> WarmSandbox:
+        """Take a warm sandbox of the task's key, or start one."""
+        sandbox = self._shelf.take(sandbox_key(task)) if task.fork else None
+        preload = task.preload if task.fork else ()
+        if sandbox is None:
+            try:
+                return self._start(run, task, preload)
+            except BrokenError:
+                if not preload:
+                    raise
+                return self._start(run, task, ())
+        self._attach(run, sandbox)
+        return sandbox
+
+    def _attach(self, run: _Running, sandbox: WarmSandbox) -> None:
+        with self._lock:
+            run.sandbox = sandbox
+            if run.is_cancelled:
+                sandbox.cancel()
+
+    def _start(self, run: _Running, task: TaskSpec, preload: tuple[str, ...]) -> WarmSandbox:
+        uid = rules.choose_uid(task.user_id, self._uids) if self.machine.is_root else None
+        if task.environment:
+            environment = Path(task.environment)
+        else:
+            plain_as_other = uid is not None and not self._is_isolated
+            environment = self._scratch.bare_environment(for_other_uid=plain_as_other)
+        code = self._scratch.code_folder(self._transfer, task)
+        folder = self._scratch.make_folder(uid)
+        groups = self.machine.groups
+        group = groups.make(folder.name, task.limits) if groups else None
+        shown = Shown(environment, code, folder, self._scratch.etc)
+        sandbox = WarmSandbox(shown, group, is_isolated=self._is_isolated)
+        try:
+            self._attach(run, sandbox)
+            join = group.join_files if group else []
+            if self._is_isolated:
+                launch = make_launch(
+                    shown,
+                    limits=task.limits,
+                    preload=preload,
+                    network=task.grants.network,
+                    uid=uid,
+                    groups=join,
+                )
+            else:
+                launch = make_plain_launch(
+                    shown, limits=task.limits, preload=preload, uid=uid, groups=join
+                )
+            sandbox.start(self._starter, launch)
+        except BaseException:
+            self._put_away(run, task, sandbox, is_reusable=False)
+            raise
+        return sandbox
+
+    def _put_away(
+        self, run: _Running, task: TaskSpec, sandbox: WarmSandbox, *, is_reusable: bool
+    ) -> None:
+        with self._lock:
+            run.sandbox = None
+        if is_reusable:
+            try:
+                sandbox.clear()
+            except OSError:
+                is_reusable = False
+        if is_reusable:
+            self._shelf.put(sandbox_key(task), sandbox)
+        else:
+            sandbox.stop()
+
+
+class _Attempt:
+    """One task's way through staging, running and taking out, and what is known of it so far."""
+
+    def __init__(self, run: _Running, transfer: Transfer, node: str, *, is_isolated: bool) -> None:
+        self._task, self._transfer, self._node = run.task, transfer, node
+        self._is_isolated = is_isolated
+        self._started_at = datetime.now(UTC)
+        self._needed_fresh = False
+        prefix = run.task.output_prefix
+        self._log = LogKeeper(
+            lambda number, data: transfer.append_log(prefix, number, data),
+            run.task.limits.log_bytes,
+        )
+        self._progress = ProgressReader(run.task.key, run.tell)
+
+    def note_fresh(self) -> None:
+        self._needed_fresh = True
+        self._log.note("hung or crashed as a fork of a warm process; once more in a fresh one")
+
+    def run_in(self, sandbox: WarmSandbox) -> Ended:
+        task, out = self._task, f"{sandbox.folder}/out"
+        staging.stage_in(self._transfer, f"{sandbox.folder}/in", task.inputs)
+        ended = sandbox.run(
+            self._message(sandbox),
+            seconds=task.limits.seconds,
+            log=self._log,
+            progress=self._progress,
+            check=lambda: staging.measure(out, task.limits),
+        )
+        self._progress.flush()
+        return ended
+
+    def _message(self, sandbox: WarmSandbox) -> dict[str, Any]:
+        task, limits = self._task, self._task.limits
+        rlimits = {"FSIZE": limits.disk_bytes, "CORE": 0, "NOFILE": _FILES_OPEN}
+        if sandbox.group is None:
+            rlimits |= {
+                "AS": limits.memory_bytes,
+                "CPU": int(limits.seconds * limits.cpu_slots) + 1,
+            }
+            if self._is_isolated:  # Counted within the sandbox's own user namespace.
+                rlimits["NPROC"] = limits.processes
+        message = {
+            "op": "run",
+            "function": task.entry.function,
+            "arguments": dict(task.entry.arguments),
+            "command": list(task.entry.command),
+            "variables": {**task.variables, **task.secrets},
+            "rlimits": rlimits,
+            "seed": task.seed,
+        }
+        return message if self._is_isolated else dict(translate(message, sandbox.shown))
+
+    def settle(self, sandbox: WarmSandbox, ended: Ended) -> TaskReport:
+        """Take the outputs of a good end; give the report."""
+        task = self._task
+        outcome, reason = rules.tell_end(
+            ended.code, ended.why, ended.reason, ended.bill.memory_kills, task.limits
+        )
+        taken = staging.Taken([], [])
+        if outcome == "done":
+            taken = staging.take_out(
+                self._transfer, f"{sandbox.folder}/out", task.output_prefix, task.limits
+            )
+            if taken.fault:
+                outcome, reason, taken.outputs = "failed", f"It was refused: {taken.fault}.", []
+            elif taken.left_out:
+                reason = "Not taken out of its output folder: " + "; ".join(taken.left_out)
+        if reason and outcome != "done":
+            self._log.note(reason)
+        report = self.report(outcome, reason)
+        return replace(
+            report,
+            exit_code=ended.code,
+            cpu_seconds=ended.bill.cpu_seconds,
+            memory_peak_bytes=ended.bill.memory_peak_bytes,
+            wall_seconds=ended.wall_seconds,
+            outputs=tuple(taken.outputs),
+            result=taken.result,
+            left_out=tuple(taken.left_out),
+        )
+
+    def report(self, outcome: Outcome, reason: str) -> TaskReport:
+        """Flush the log and give a report without figures."""
+        try:
+            self._log.flush()
+        except MillpondError as fault:
+            outcome, reason = "lost", f"Its log could not be kept: {fault.message}"
+        return TaskReport(
+            key=self._task.key,
+            outcome=outcome,
+            exit_code=None,
+            reason=reason,
+            started_at=self._started_at,
+            node=self._node,
+            isolated=self._is_isolated,
+            log_bytes=self._log.kept_bytes,
+            needed_fresh=self._needed_fresh,
+        )
+
+
+def _facts(ended: Ended) -> tuple[int | None, str, float, float]:
+    return ended.code, ended.why, ended.bill.cpu_seconds, ended.wall_seconds
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

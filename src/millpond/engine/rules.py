@@ -1,0 +1,197 @@
+"""Pure decisions: whether code may run without a sandbox, how a task ended, who is next."""
+
+import hashlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from millpond.engine.values import Limits, NodeInfo, Outcome, TaskSpec
+from millpond.ground.errors import Fault, InvalidError, NotAllowedError
+
+UIDS = (61_000, 61_999)
+"""The range of uids that users' sandboxes run under when Millpond is root."""
+
+PASSES_MOST = 8
+"""How often a task that does not fit yet is passed over before the others must wait for it."""
+
+_IDLE_SHARE = 0.01
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True)
+class Unisolated:
+    """What decides whether code may run without a sandbox.
+
+    Attributes:
+        is_allowed: whether an administrator has said so in the settings.
+        is_loopback: whether the server listens on loopback only.
+        accounts: how many people have an account.
+    """
+
+    is_allowed: bool = False
+    is_loopback: bool = False
+    accounts: int = 0
+
+
+def may_run_unisolated(facts: Unisolated) -> bool:
+    """Allow it by an administrator's setting, or for a single account on loopback."""
+    return facts.is_allowed or (facts.is_loopback and facts.accounts <= 1)
+
+
+def check_isolation(node: NodeInfo, facts: Unisolated) -> None:
+    """Refuse to run code without a sandbox where others could be hurt by it.
+
+    Raises:
+        NotAllowedError: the node has no sandbox, and this is not a single account on loopback.
+    """
+    if node.isolated or may_run_unisolated(facts):
+        return
+    raise NotAllowedError(
+        f"The node {node.name} can't isolate programs ({node.reason}), and this server has other"
+        " accounts or listens to other machines, so no program is run.",
+        next_step="Run `millpond doctor` on the node: it says how to make the sandbox work. Or an"
+        " administrator may set engine.allow_unisolated = true, which lets every user's program"
+        " read what the server can read.",
+        node=node.name,
+    )
+
+
+def choose_uid(user_id: str, uids: tuple[int, int] = UIDS) -> int:
+    """Give a user's uid: the same each time, spread over the range."""
+    first, last = uids
+    number = int.from_bytes(hashlib.sha256(user_id.encode()).digest()[:8], "big")
+    return first + number % (last - first + 1)
+
+
+def needs_fresh(code: int | None, why: str, cpu_seconds: float, wall_seconds: float) -> bool:
+    """Tell whether an end looks like a library that does not survive a fork.
+
+    A lock held by a thread that the child lacks hangs without using the CPU; a broken pool of
+    threads ends in a segmentation fault.
+    """
+    hung = why == "timed_out" and cpu_seconds < _IDLE_SHARE * wall_seconds
+    return hung or (not why and (code is None or code == -signal.SIGSEGV))
+
+
+def tell_end(
+    code: int | None, why: str, reason: str, memory_kills: int, limits: Limits
+) -> tuple[Outcome, str]:
+    """Give the outcome of a task and the reason in words for people."""
+    if why == "cancelled":
+        return "cancelled", "It was cancelled."
+    if why == "timed_out":
+        return "timed_out", f"It ran longer than its limit of {limits.seconds:g} seconds."
+    if code == 0 and not why:
+        return "done", ""
+    if why == "limit":
+        told = f"It was stopped: {reason}."
+    elif memory_kills:
+        told = f"It needed more memory than its limit of {limits.memory_bytes} bytes."
+    elif code is None:
+        told = f"Its sandbox went down: {reason}."
+    elif code == -signal.SIGXFSZ:
+        told = f"It wrote a file longer than its limit of {limits.disk_bytes} bytes."
+    elif code < 0:
+        told = f"It was ended by signal {_signal_name(-code)}."
+    else:
+        told = f"It ended with exit code {code}; its log says why."
+    return "failed", told
+
+
+def _signal_name(number: int) -> str:
+    names: Mapping[int, str] = {each.value: each.name for each in signal.Signals}
+    return names.get(number, str(number))
+
+
+def fits(task: TaskSpec, node: NodeInfo) -> bool:
+    """Tell whether a node has room for a task now."""
+    limits = task.limits
+    return (
+        not node.is_draining
+        and limits.cpu_slots <= node.free_slots + _SLACK
+        and limits.memory_bytes <= node.free_memory_bytes
+        and limits.gpus <= node.free_gpus
+    )
+
+
+def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
+    """Refuse a task that no node could take even when idle.
+
+    Raises:
+        InvalidError: each limit that is larger than the largest node's.
+    """
+    limits, faults = task.limits, []
+    for name, asked, most in (
+        ("slots", limits.cpu_slots, max((node.slots for node in nodes), default=0)),
+        ("memory_bytes", limits.memory_bytes, max((n.memory_bytes for n in nodes), default=0)),
+        ("gpus", limits.gpus, max((node.gpus for node in nodes), default=0)),
+    ):
+        if asked > most:
+            faults.append(Fault(name, f"asks for {asked:g}, and the largest node has {most:g}"))
+    if faults:
+        raise InvalidError(
+            "The task asks for more than any node has: "
+            + "; ".join(f"{each.field} {each.message}" for each in faults)
+            + ".",
+            next_step="Ask for less in the step, or add a larger node.",
+            faults=faults,
+        )
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first waiting task of one user in one project.
+
+    Attributes:
+        project: the project.
+        user: the user.
+        task: the task.
+        passes: how often others were started because it did not fit.
+        waiting_since: a number that rises with time; the oldest of the starved goes first.
+    """
+
+    project: str
+    user: str
+    task: TaskSpec
+    passes: int
+    waiting_since: int
+
+
+def choose_next(
+    heads: Sequence[Head],
+    nodes: Sequence[NodeInfo],
+    served: Mapping[str, int],
+) -> tuple[Head, NodeInfo] | None:
+    """Choose which waiting task starts, and where; None when nothing may start now.
+
+    Projects take turns, and within a project its users: who was served longest ago goes first.
+    A task that does not fit is passed over at most ``PASSES_MOST`` times; from then on nothing
+    else starts until it fits, so that a large one is not starved by small ones.
+
+    Args:
+        heads: the first task of each user in each project.
+        nodes: what is free.
+        served: when each ``project`` and each ``project/user`` was last served, rising numbers.
+    """
+    starved = [head for head in heads if head.passes >= PASSES_MOST]
+    if starved:
+        heads = [min(starved, key=lambda head: head.waiting_since)]
+    turn = sorted(
+        heads,
+        key=lambda head: (
+            served.get(head.project, 0),
+            served.get(f"{head.project}/{head.user}", 0),
+            head.waiting_since,
+        ),
+    )
+    for head in turn:
+        node = choose_node(head.task, nodes)
+        if node is not None:
+            return head, node
+    return None
+
+
+def choose_node(task: TaskSpec, nodes: Sequence[NodeInfo]) -> NodeInfo | None:
+    """Choose, of the nodes with room, the one that is left with least: large gaps stay whole."""
+    able = [node for node in nodes if fits(task, node)]
+    return min(able, key=lambda node: (node.free_slots, node.name), default=None)

@@ -1,0 +1,214 @@
+"""Write the bubblewrap command of one sandbox: what it sees, what it may write, what it is."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from millpond.engine.seccomp import make_filter
+from millpond.engine.starting import Launch
+from millpond.engine.values import Limits
+from millpond.ground.errors import InvalidError
+
+KIT = Path(__file__).parent.parent / "kit"
+UID_INSIDE = 1000
+_PLACES = ("/mnt", "/media", "/srv", "/opt")
+_SHM_MOST = 1 << 30
+_ROOT_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_ETC = ("ld.so.cache", "alternatives", "localtime", "mime.types", "R", "fonts")
+_ETC_NETWORK = ("resolv.conf", "ssl", "ca-certificates", "pki", "services", "gai.conf")
+_ETC_OWN = {
+    "passwd": f"task:x:{UID_INSIDE}:{UID_INSIDE}:task:/tmp:/bin/sh\n",
+    "group": f"task:x:{UID_INSIDE}:\n",
+    "hosts": "127.0.0.1 localhost task\n::1 localhost\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
+_BOOT = (
+    "import sys; sys.path[:1] = sys.argv[2:4]; from millpond.runner import main; main(sys.argv[1])"
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The folders of this machine that one sandbox is shown.
+
+    Attributes:
+        environment: virtual environment, at /env.
+        code: the pipeline version's files, at /code.
+        folder: the sandbox's own; ``in`` and ``out`` below it are /task/in and /task/out.
+        etc: small files of our own for /etc, made by ``write_etc``.
+    """
+
+    environment: Path
+    code: Path
+    folder: Path
+    etc: Path
+
+
+def write_etc(folder: Path) -> None:
+    """Write the files that stand in a sandbox's /etc: no account of this machine among them."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    for name, text in _ETC_OWN.items():
+        path = folder / name
+        path.write_text(text)
+        path.chmod(0o644)
+
+
+def make_launch(
+    shown: Shown,
+    *,
+    limits: Limits,
+    preload: Sequence[str],
+    network: bool,
+    uid: int | None,
+    groups: Sequence[str] = (),
+    rlimits: Mapping[str, int] | None = None,
+) -> Launch:
+    """Write the launch of a sandbox; ``uid`` is None unless we are root.
+
+    Raises:
+        InvalidError: the environment's Python lies where a sandbox can't be shown it.
+    """
+    binds: list[tuple[str, str]] = [
+        (str(shown.environment), "/env"),
+        (str(KIT), "/kit/millpond"),
+        (str(shown.code), "/code"),
+        (f"{shown.folder}/in", "/task/in"),
+        *((str(shown.etc / name), f"/etc/{name}") for name in _ETC_OWN),
+        *find_interpreter(shown.environment),
+    ]
+    if network:
+        binds += [
+            (os.path.realpath(f"/etc/{name}"), f"/etc/{name}")
+            for name in _ETC_NETWORK
+            if Path("/etc", name).exists()
+        ]
+    out = (f"{shown.folder}/out", "/task/out")
+    place, mounts = "", []
+    if uid is not None:
+        place = next(each for each in _PLACES if Path(each).is_dir())
+        staged = [*binds, out]
+        mounts = [(source, f"{place}/{number}") for number, (source, _) in enumerate(staged)]
+        *binds, out = [
+            (target, shown_at) for (_, target), (_, shown_at) in zip(mounts, staged, strict=True)
+        ]
+    command = [
+        *_namespaces(network=network),
+        *_system(limits),
+        *(part for source, target in binds for part in ("--ro-bind", source, target)),
+        *("--bind", *out, "--chdir", "/task/out", "--remount-ro", "/dev", "--remount-ro", "/"),
+    ]
+    allowed = make_filter()
+    if allowed:
+        command += ["--seccomp", "{filter}"]
+    command += ["--", *boot("/env/bin/python", ["/kit", "/code"], "/task/out", preload)]
+    return Launch(
+        command=command,
+        environment=variables(limits, "/env", "/kit", "/code", "/task", "/tmp"),  # noqa: S108 - its own.
+        place=place,
+        mounts=mounts,
+        groups=list(groups),
+        uid=uid,
+        rlimits=rlimits or {},
+        filter=allowed.hex(),
+    )
+
+
+def boot(python: str, paths: list[str], output: str, preload: Sequence[str]) -> list[str]:
+    """Write the runner's command; its facts come as JSON with ``{fd}`` for the socket."""
+    private = ["/tmp", "/dev/shm"] if output == "/task/out" else [f"{output}/../tmp"]  # noqa: S108
+    facts = json.dumps({"output": output, "temporary": private, "preload": list(preload)})
+    return [python, "-s", "-c", _BOOT, f'{{"fd": {{fd}}, {facts[1:]}', *paths]
+
+
+def variables(
+    limits: Limits, environment: str, kit: str, code: str, task: str, private: str
+) -> dict[str, str]:
+    """Give the variables every task starts with; nothing of the server's own is passed on."""
+    threads = str(max(1, int(limits.cpu_slots)))
+    return {
+        "PATH": f"{environment}/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": private,
+        "TMPDIR": private,
+        "USER": "task",
+        "LANG": "C.UTF-8",
+        "VIRTUAL_ENV": environment,
+        "PYTHONPATH": f"{kit}:{code}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "passive",
+        "MILLPOND_CODE": code,
+        "MILLPOND_INPUT": f"{task}/in",
+        "MILLPOND_OUTPUT": f"{task}/out",
+    }
+
+
+def find_interpreter(environment: Path) -> list[tuple[str, str]]:
+    """Find the folders outside of /usr that an environment's Python needs, and where to show them.
+
+    ``bin/python`` is a link, perhaps to a link: the folder of each must be there by its own name.
+
+    Raises:
+        InvalidError: a Python lies in a folder that is not a Python installation of its own.
+    """
+    found: dict[str, str] = {}
+    python = environment / "bin" / "python"
+    for _ in range(40):
+        if not python.is_symlink():
+            break
+        python = Path(os.path.normpath(python.parent / python.readlink()))
+        prefix = python.parent.parent
+        inside = str(prefix) in ("/", "/usr") or prefix.is_relative_to("/usr")
+        if inside or prefix == environment:
+            continue
+        if not any(prefix.glob("lib/python3*/os.py")):
+            raise InvalidError(
+                f"The Python {python} does not lie in a folder of its own, so that a sandbox"
+                " can't be shown it without showing what lies beside it.",
+                next_step="Make the environment with a Python under /usr, or with one that uv or"
+                " pyenv installed.",
+            )
+        found[str(prefix)] = os.path.realpath(prefix)
+    return [(real, shown_at) for shown_at, real in found.items()]
+
+
+def _namespaces(*, network: bool) -> list[str]:
+    return [
+        shutil.which("bwrap") or "/usr/bin/bwrap",
+        *("--die-with-parent", "--as-pid-1", "--new-session", "--unshare-all"),
+        *(("--share-net",) if network else ()),
+        *("--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--hostname", "task"),
+        *("--uid", str(UID_INSIDE), "--gid", str(UID_INSIDE)),
+    ]
+
+
+def _system(limits: Limits) -> list[str]:
+    """The machine's programs and libraries, read-only; private devices, processes, /tmp."""
+    parts = ["--ro-bind", "/usr", "/usr"]
+    for name in _ROOT_LINKS:
+        path = Path("/", name)
+        if path.is_symlink():
+            parts += ["--symlink", str(path.readlink()), f"/{name}"]
+        elif path.is_dir():
+            parts += ["--ro-bind", f"/{name}", f"/{name}"]
+    for name in _ETC:
+        parts += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    memory = str(min(limits.memory_bytes, limits.disk_bytes))
+    shared = str(min(limits.memory_bytes, _SHM_MOST))
+    parts += ["--proc", "/proc", "--dev", "/dev"]
+    parts += ["--perms", "1777", "--size", shared, "--tmpfs", "/dev/shm"]  # noqa: S108 - its own.
+    parts += ["--perms", "1777", "--size", memory, "--tmpfs", "/tmp"]  # noqa: S108 - its own.
+    return parts
+
+
+def bubblewrap_version(text: str) -> tuple[int, ...]:
+    """Read the version out of ``bwrap --version``; empty when it says none."""
+    match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part) for part in match.groups(default="0")) if match else ()

@@ -1,0 +1,292 @@
+"""Stay alive as pid 1 of a sandbox: import what was asked for once, then fork one child per task.
+
+The control socket carries length-prefixed JSON. A task's message also carries the write ends of
+its log and of its progress (SCM_RIGHTS), so neither passes through this process. Standard library
+alone, Python 3.9 and newer; it is bind-mounted under the name ``millpond.runner``.
+"""
+
+import ctypes
+import importlib
+import io
+import json
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from .clearing import clear_folder
+
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
+_RESULT = ".millpond/result.json"
+_HEAD = 4  # Bytes of the length before each message.
+_CRASHED, _NOT_FOUND, _NOT_RUNNABLE = 70, 127, 126
+
+
+def send(sock: "socket.socket", message: object) -> None:
+    """Send one message."""
+    body = json.dumps(message).encode()
+    sock.sendall(struct.pack("!I", len(body)) + body)
+
+
+def receive(sock: "socket.socket") -> "tuple[dict[str, Any] | None, list[int]]":
+    """Return (message, file descriptors); (None, []) when the worker is gone."""
+    head, fds, _, _ = socket.recv_fds(sock, _HEAD, 4, socket.MSG_CMSG_CLOEXEC)
+    if len(head) < _HEAD:
+        return None, []
+    size, body = struct.unpack("!I", head)[0], b""
+    while len(body) < size:
+        part = sock.recv(size - len(body))
+        if not part:
+            return None, []
+        body += part
+    return json.loads(body), fds
+
+
+def main(text: str) -> None:
+    """Serve tasks until the worker hangs up. ``text`` is JSON: fd, output, temporary, preload."""
+    place = json.loads(text)
+    sock = socket.socket(fileno=place["fd"])
+    sock.set_inheritable(False)  # Not for programs that a user's code starts.
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # A child can't read or write our memory.
+    if os.getpid() != 1:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # Daemons come back to us to be ended.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # For pid 1 that means: no child can interrupt us.
+    wake = _wake_on_child()
+    faults = []
+    for module in place["preload"]:
+        try:
+            importlib.import_module(module)
+        except BaseException as fault:  # noqa: BLE001 - whatever a user's module raises.
+            faults.append(f"{module}: {fault!r}"[:500])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    send(sock, {"ready": True, "faults": faults[:20]})
+    silence = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(silence, fd)
+    os.close(silence)
+    while True:
+        task, fds = receive(sock)
+        if task is None:
+            _kill_others()
+            return
+        if task["op"] != "run":
+            continue  # A cancel that came too late: its task has ended.
+        pid = os.fork()
+        if pid == 0:
+            _be_task(sock, wake, place, task, fds)
+        for fd in fds:
+            os.close(fd)
+        report = _supervise(sock, wake, pid)
+        report["unclean"] = _leave_nothing(place["temporary"])
+        send(sock, report)
+
+
+def _wake_on_child() -> "tuple[int, int]":
+    """Give a pipe that becomes readable when a child ends; pidfds are not in every Python."""
+    read, write = os.pipe()
+    for fd in (read, write):
+        os.set_blocking(fd, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read, write
+
+
+def _supervise(sock: "socket.socket", wake: "tuple[int, int]", pid: int) -> "dict[str, Any]":
+    """Wait for the child, or for a word from the worker; then end all that it left."""
+    cancelled = False
+    poll = select.poll()
+    poll.register(wake[0], select.POLLIN)
+    poll.register(sock, select.POLLIN)
+    while True:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done:
+            break
+        ready = {fd for fd, _ in poll.poll()}
+        if wake[0] in ready:
+            with suppress(BlockingIOError):
+                os.read(wake[0], 4096)
+        if sock.fileno() in ready:
+            if receive(sock)[0] is None:
+                _kill_others()
+                os._exit(0)  # The worker is gone; as pid 1 our end takes everything down.
+            cancelled = True  # The only word that may come meanwhile is "cancel".
+            _signal_others()
+    return {
+        "code": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
+        "cancelled": cancelled,
+        "leftovers": _kill_others(),
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "rss_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+def _kill_others() -> bool:
+    """Kill and reap everything else of ours; True if anything was alive.
+
+    One task at a time makes this right. As pid 1 that is the whole namespace; without a
+    namespace it is our descendants, who come back to us as their parents die.
+    """
+    found = _reap(os.WNOHANG)
+    alive = found
+    while alive:
+        _signal_others()
+        alive = _reap(0)
+    return found
+
+
+def _reap(flags: int) -> bool:
+    """Reap what has ended, or with no flags one that ends; True while any is left."""
+    while True:
+        try:
+            pid = os.waitpid(-1, flags)[0]
+        except ChildProcessError:
+            return False
+        if pid == 0 or not flags:
+            return True
+
+
+def _signal_others() -> None:
+    if os.getpid() == 1:
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        return
+    for pid in _descendants():
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants() -> "list[int]":
+    children: "dict[int, list[int]]" = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(name))
+    found, waiting = [], [os.getpid()]
+    while waiting:
+        mine = children.get(waiting.pop(), [])
+        found += mine
+        waiting += mine
+    return found
+
+
+def _leave_nothing(folders: "list[str]") -> bool:
+    """Empty the private folders and remove shared memory; True if something stayed."""
+    unclean = False
+    for folder in folders:
+        try:
+            clear_folder(folder)
+        except OSError:
+            unclean = True
+    if os.getpid() == 1:  # Else the segments may be anybody's.
+        for kind, remove in (("shm", "shmctl"), ("sem", "semctl"), ("msg", "msgctl")):
+            try:
+                with open("/proc/sysvipc/" + kind) as file:
+                    lines = file.readlines()[1:]
+            except OSError:
+                continue
+            for line in lines:
+                number = int(line.split()[1])
+                arguments = (number, 0, 0) if kind == "sem" else (number, 0, None)
+                unclean |= getattr(ctypes.CDLL(None), remove)(*arguments) != 0
+    return unclean
+
+
+def _be_task(
+    sock: "socket.socket",
+    wake: "tuple[int, int]",
+    place: "dict[str, Any]",
+    task: "dict[str, Any]",
+    fds: "list[int]",
+) -> None:
+    """Become the task; never return."""
+    code = _CRASHED
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sock.close()  # The task must not answer in its parent's name.
+        for fd in wake:
+            os.close(fd)
+        _prepare(place, task, fds)
+        code = _run(place, task)
+    except SystemExit as stop:
+        if stop.code is not None and not isinstance(stop.code, int):
+            print(stop.code, file=sys.stderr)
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:  # noqa: BLE001 - whatever a user's code raises is told in its own log.
+        traceback.print_exc()
+        code = 1
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code & 0xFF)
+
+
+def _prepare(place: "dict[str, Any]", task: "dict[str, Any]", fds: "list[int]") -> None:
+    log, progress = fds
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.set_inheritable(progress, True)  # noqa: FBT003 - positional only.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # It may read its own /proc/self.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    for name, most in task["rlimits"].items():
+        value = most
+        number = getattr(resource, "RLIMIT_" + name)
+        if name == "AS":  # What the parent has loaded is not the task's fault.
+            with open("/proc/self/statm") as file:
+                value = most + int(file.read().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(number)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(number, (value, value))
+    os.environ.update(task["variables"])
+    os.environ["MILLPOND_PROGRESS_FD"] = str(progress)
+    os.chdir(place["output"])
+    os.umask(0o022)
+
+
+def _run(place: "dict[str, Any]", task: "dict[str, Any]") -> int:
+    if task["command"]:
+        return _become(task["command"])
+    random.seed(task["seed"])
+    if "numpy" in sys.modules:  # Its global generator is copied by a fork: same numbers in all.
+        sys.modules["numpy"].random.seed(task["seed"] & 0xFFFFFFFF)
+    module, _, name = task["function"].partition(":")
+    result = getattr(importlib.import_module(module), name)(**task["arguments"])
+    if result is not None:
+        path = os.path.join(place["output"], _RESULT)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            json.dump(result, file)
+    return 0
+
+
+def _become(command: "list[str]") -> int:
+    """Turn into another program; return only when that can't be."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; programs expect them.
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError:
+        print(f"{command[0]}: there is no such program in the sandbox", file=sys.stderr)
+        return _NOT_FOUND
+    except OSError as fault:
+        print(f"{command[0]}: cannot be run: {fault.strerror}", file=sys.stderr)
+        return _NOT_RUNNABLE
