@@ -32,11 +32,12 @@ _NOT_FOUND = re.compile(
     rf"Because ({_NAME}) was not found in the (?:package registry|cache|provided)", re.ASCII
 )
 _KNOWN = frozenset(
-    "beautifulsoup4 duckdb fastapi flask httpx huggingface-hub imbalanced-learn joblib keras"
+    "beautifulsoup4 duckdb"  # noqa: SIM905 - fifty quoted names read worse.
+    " fastapi flask httpx huggingface-hub imbalanced-learn joblib keras"
     " lightgbm magika matplotlib networkx nltk numba numpy onnx onnxruntime opencv-python openpyxl"
     " optuna pandas pillow plotly polars pyarrow pydantic pyyaml requests rich scikit-image"
     " scikit-learn scipy seaborn sentence-transformers shap spacy sqlalchemy statsmodels sympy"
-    " tensorflow tokenizers torch torchvision tqdm transformers umap-learn xgboost".split()  # noqa: SIM905 - fifty quoted names read worse.
+    " tensorflow tokenizers torch torchvision tqdm transformers umap-learn xgboost".split()
 )
 _IMPORTED_AS = {
     "bs4": "beautifulsoup4",
