@@ -1,8 +1,6 @@
 """The key that seals are signed with: a file outside the database, for its owner alone."""
 
 import base64
-import os
-import stat
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -10,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from millpond.audit.seals import key_id_of
 from millpond.ground.errors import ConflictError
+from millpond.ground.key_files import read_or_make
 
 SEAL_KEY_FILE = "seal.pem"
 
@@ -35,17 +34,9 @@ def open_seal_key(folder: Path) -> SealKey:
         ConflictError: the file can be read by others, or holds no Ed25519 key.
     """
     path = folder / SEAL_KEY_FILE
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.exists():
-        _write_new(path, Ed25519PrivateKey.generate())
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise ConflictError(
-            f"Others than its owner can read the key file {path}.",
-            next_step=f"Run `chmod 600 {path}`; if others may have read it, change the key as the"
-            " administrator's guide says.",
-        )
+    text = read_or_make(path, _new_pem)
     try:
-        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        private = serialization.load_pem_private_key(text, password=None)
     except ValueError:
         private = None
     if not isinstance(private, Ed25519PrivateKey):
@@ -67,20 +58,9 @@ def change_seal_key(folder: Path) -> SealKey:
     return open_seal_key(folder)
 
 
-def _write_new(path: Path, private: Ed25519PrivateKey) -> None:
-    text = private.private_bytes(
+def _new_pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    half = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(half, path)  # Unlike a rename it never takes the place of a key that is there.
-    except FileExistsError:
-        pass
-    finally:
-        half.unlink()

@@ -83,14 +83,6 @@ setup_code = sa.Table(
     sa.Column("made_at", UtcTime, nullable=False),
 )
 
-# One row, locked by whoever changes who is an administrator, so that two of them cannot each
-# take the other's place away at the same moment and leave nobody.
-admin_guard = sa.Table(
-    "admin_guard",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-)
-
 local_challenge = sa.Table(
     "local_challenge",
     metadata,

@@ -1,5 +1,6 @@
 """Values of people: users, tokens, projects, members, secrets."""
 
+import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -118,3 +119,22 @@ class LocalChallenge:
 
     challenge: str
     expires_at: datetime
+
+
+@dataclass(frozen=True)
+class SetupState:
+    """Whether the first administrator is still to be made."""
+
+    is_needed: bool
+
+
+def local_proof(key: bytes, challenge: str, name: str) -> str:
+    """Prove, without sending it, that one can read the server's local key file.
+
+    Args:
+        key: the file's 32 bytes.
+        challenge: what the server has just given out.
+        name: who to sign in as; empty for the first administrator.
+    """
+    text = f"millpond-local-1\n{challenge}\n{name}"
+    return hmac.new(key, text.encode(), "sha256").hexdigest()

@@ -1,0 +1,162 @@
+"""Routes of the activity log."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from millpond.audit import actions
+from millpond.audit.keys import SealKey
+from millpond.audit.proof import Verdict
+from millpond.audit.values import Checkpoint, Entry, EntryFilter, Export, ProjectRef, PublicKeys
+from millpond.ground.actor import Actor
+from millpond.ground.page import Page
+from millpond.storage.database import Transaction
+from millpond.web.frame import AnyoneIn, CallIn, PageIn, needs, open_route
+
+May = Callable[[Transaction, Actor, str, str | None], None]
+FindProject = Callable[[Transaction, Actor, str, str], ProjectRef]
+
+_Verb = Annotated[str, Query(max_length=80, description="A verb; `dataset.*` for all of a noun.")]
+_Actor = Annotated[str, Query(max_length=200, description="The name of who did it.")]
+_Target = Annotated[str, Query(max_length=400, description="What it was done to; may end in `*`.")]
+_Since = Annotated[datetime | None, Query(description="The earliest time, with its zone.")]
+_Gzip = Annotated[bool, Query(description="Whether to compress the file.")]
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/jsonl": {}, "application/gzip": {}}}
+}
+
+
+def routes(*, may: May, find_project: FindProject, key: SealKey) -> APIRouter:
+    """Give the routes; ``may`` and ``find_project`` decide who may see which chain."""
+    router = APIRouter(tags=["log"])
+
+    begin = _Begin(may, find_project, key)
+    _add_project_routes(router, begin)
+    _add_site_routes(router, begin)
+    _add_proof_routes(router, may, key)
+    return router
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """Begin an export, for who may see the chain."""
+
+    may: May
+    find_project: FindProject
+    key: SealKey
+
+    def __call__(self, call: CallIn, project: str | None) -> Export:
+        def start(tx: Transaction) -> Export:
+            if project is None:
+                self.may(tx, call.actor, "site_log.read", None)
+                return actions.start_export(tx, self.key, None)
+            found = self.find_project(tx, call.actor, project, "log.read")
+            return actions.start_export(tx, self.key, found)
+
+        return call.change(start)
+
+
+def _add_project_routes(router: APIRouter, begin: _Begin) -> None:
+    @router.get("/projects/{project}/log", **needs("log.read"))
+    def list_project_log(
+        call: CallIn, project: str, page: PageIn, verb: _Verb = "", actor: _Actor = "",
+        target: _Target = "", since: _Since = None,
+    ) -> Page[Entry]:  # fmt: skip
+        """List what was done in a project, newest first."""
+        asked = EntryFilter(verb, actor, target, since)
+
+        def read(tx: Transaction) -> Page[Entry]:
+            found = begin.find_project(tx, call.actor, project, "log.read")
+            return actions.list_entries(
+                tx, found.id, cursor=page.cursor, limit=page.limit, asked=asked
+            )
+
+        return call.read(read)
+
+    @router.get("/projects/{project}/log/export", responses=_FILE, **needs("log.read"))
+    def export_project_log(call: CallIn, project: str, gzip: _Gzip = False) -> StreamingResponse:
+        """Give a project's whole log as one file that verifies off line."""
+        return _file(call, begin(call, project), project, gzip)
+
+    @router.get("/projects/{project}/log/verify", **needs("log.read"))
+    def verify_project_log(call: CallIn, project: str) -> Verdict:
+        """Check a project's log as it stands in the database."""
+        return actions.verify(call.read, begin.key, begin(call, project))
+
+
+def _add_site_routes(router: APIRouter, begin: _Begin) -> None:
+    @router.get("/log", **needs("site_log.read"))
+    def list_site_log(
+        call: CallIn, page: PageIn, verb: _Verb = "", actor: _Actor = "",
+        target: _Target = "", since: _Since = None,
+    ) -> Page[Entry]:  # fmt: skip
+        """List what was done outside of projects, newest first."""
+        asked = EntryFilter(verb, actor, target, since)
+
+        def read(tx: Transaction) -> Page[Entry]:
+            begin.may(tx, call.actor, "site_log.read", None)
+            return actions.list_entries(tx, None, cursor=page.cursor, limit=page.limit, asked=asked)
+
+        return call.read(read)
+
+    @router.get("/log/export", responses=_FILE, **needs("site_log.read"))
+    def export_site_log(call: CallIn, gzip: _Gzip = False) -> StreamingResponse:
+        """Give the site's whole log as one file that verifies off line."""
+        return _file(call, begin(call, None), "site", gzip)
+
+    @router.get("/log/verify", **needs("site_log.read"))
+    def verify_site_log(call: CallIn) -> Verdict:
+        """Check the site's log as it stands in the database."""
+        return actions.verify(call.read, begin.key, begin(call, None))
+
+
+def _add_proof_routes(router: APIRouter, may: May, key: SealKey) -> None:
+    @router.get("/log/key", **open_route())
+    def read_log_keys(call: AnyoneIn) -> PublicKeys:
+        """Give the public keys that seals can be checked with."""
+        return call.read(lambda tx: actions.public_keys(tx, key))
+
+    @router.get("/log/checkpoint", **needs("checkpoint.make"))
+    def make_log_checkpoint(call: CallIn) -> Checkpoint:
+        """Seal the log now and give the seal, to be kept somewhere else."""
+
+        def make(tx: Transaction) -> Checkpoint:
+            may(tx, call.actor, "checkpoint.make", None)
+            return actions.make_checkpoint(tx, key)
+
+        return call.change(make)
+
+
+def _file(call: CallIn, export: Export, name: str, is_gzip: bool) -> StreamingResponse:
+    lines = actions.export_lines(call.read, export)
+    return StreamingResponse(
+        _compressed(lines) if is_gzip else _joined(lines),
+        media_type="application/gzip" if is_gzip else "application/jsonl",
+        headers={
+            "Content-Disposition": "attachment; filename="
+            f'"millpond-log-{name}.jsonl{".gz" if is_gzip else ""}"'
+        },
+    )
+
+
+def _joined(lines: Iterator[bytes], chunk_bytes: int = 1 << 16) -> Iterator[bytes]:
+    """Put lines together, since each chunk costs a change of thread."""
+    waiting = bytearray()
+    for line in lines:
+        waiting += line
+        if len(waiting) >= chunk_bytes:
+            yield bytes(waiting)
+            waiting.clear()
+    yield bytes(waiting)
+
+
+def _compressed(lines: Iterator[bytes]) -> Iterator[bytes]:
+    squeeze = zlib.compressobj(wbits=31)
+    for chunk in _joined(lines):
+        yield squeeze.compress(chunk)
+    yield squeeze.flush()

@@ -1,0 +1,72 @@
+"""Secrets at rest: AES-256-GCM under a key file that lies outside the database."""
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from millpond.ground.canonical import canonical_json
+from millpond.ground.errors import ConflictError
+from millpond.ground.key_files import read_or_make
+
+SECRETS_KEY_FILE = "secrets.key"
+LOCAL_KEY_FILE = "local.key"
+_FORM = b"\x01"
+_NONCE_BYTES, _KEY_BYTES = 12, 32
+
+
+class SecretBox:
+    """Seals and opens secrets; each is bound to its project and name."""
+
+    def __init__(self, key: bytes) -> None:
+        """Take the 32 bytes of the key."""
+        self._cipher = AESGCM(key)
+
+    def seal(self, project_id: str, name: str, value: str) -> bytes:
+        """Encrypt a value for one place."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return _FORM + nonce + self._cipher.encrypt(nonce, value.encode(), _place(project_id, name))
+
+    def open(self, project_id: str, name: str, sealed: bytes) -> str:
+        """Decrypt a value.
+
+        Raises:
+            ConflictError: it was sealed with another key or for another place, or was changed.
+        """
+        nonce, text = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        try:
+            if sealed[:1] != _FORM:
+                raise InvalidTag
+            return self._cipher.decrypt(nonce, text, _place(project_id, name)).decode()
+        except (InvalidTag, ValueError):
+            raise ConflictError(
+                f"The secret {name} cannot be opened with this installation's key.",
+                next_step="Set it again with `millpond secret set`, or put the key file"
+                f" {SECRETS_KEY_FILE} back from your backup.",
+                secret=name,
+            ) from None
+
+
+def open_secret_box(folder: Path) -> SecretBox:
+    """Read the secrets' key from a folder, or make it there."""
+    return SecretBox(_read_key(folder / SECRETS_KEY_FILE))
+
+
+def open_local_key(folder: Path) -> bytes:
+    """Read the key that proves who runs the server, or make it there."""
+    return _read_key(folder / LOCAL_KEY_FILE)
+
+
+def _read_key(path: Path) -> bytes:
+    key = read_or_make(path, lambda: os.urandom(_KEY_BYTES))
+    if len(key) != _KEY_BYTES:
+        raise ConflictError(
+            f"{path} does not hold a key of {_KEY_BYTES} bytes.",
+            next_step="Put the file back from your backup.",
+        )
+    return key
+
+
+def _place(project_id: str, name: str) -> bytes:
+    return canonical_json([project_id, name])
