@@ -54,8 +54,8 @@ def list_newest(
 
 def count(tx: Transaction) -> JobCounts:
     """Count jobs by state."""
-    rows = tx.rows(sa.select(job.c.state, sa.func.count()).group_by(job.c.state))
-    return JobCounts(**{row[0]: row[1] for row in rows})
+    rows = tx.rows(sa.select(job.c.state, sa.func.count().label("number")).group_by(job.c.state))
+    return JobCounts(**{row.state: row.number for row in rows})
 
 
 def next_due(tx: Transaction, kinds: Collection[str]) -> datetime | None:
@@ -108,9 +108,9 @@ def claim(
 def _room(tx: Transaction, limits: Mapping[str, int]) -> dict[str, int]:
     if not limits:
         return {}
-    running = sa.select(job.c.kind, sa.func.count()).where(job.c.state == "running")
+    running = sa.select(job.c.kind, sa.func.count().label("number")).where(job.c.state == "running")
     rows = tx.rows(running.where(job.c.kind.in_(list(limits))).group_by(job.c.kind))
-    counted = {row[0]: int(row[1]) for row in rows}
+    counted = {row.kind: row.number for row in rows}
     return {kind: limit - counted.get(kind, 0) for kind, limit in limits.items()}
 
 
@@ -141,26 +141,28 @@ def _begin(tx: Transaction, ids: list[str], holder: str, lease_seconds: float) -
     return sorted((_to_job(row) for row in begun), key=lambda taken: ids.index(taken.id))
 
 
-def beat(tx: Transaction, holder: str, lease_seconds: float) -> set[tuple[str, int]]:
-    """Renew every lease of this holder in one statement; give those that there are."""
+def beat(
+    tx: Transaction, ids: Collection[str], *, holder: str, lease_seconds: float
+) -> set[tuple[str, int]]:
+    """Renew these leases of a holder in one statement; give those that there still are."""
     rows = tx.execute(
         job.update()
-        .where(job.c.state == "running", job.c.holder == holder)
+        .where(job.c.id.in_(ids), job.c.state == "running", job.c.holder == holder)
         .values(beats=job.c.beats + 1, lease_until=tx.now + timedelta(seconds=lease_seconds))
         .returning(job.c.id, job.c.fence)
     )
     return {(row.id, row.fence) for row in rows}
 
 
-def leases_of_others(tx: Transaction, holder: str) -> list[SeenLease]:
-    """Look at every lease but the holder's own."""
+def list_leases(tx: Transaction) -> list[SeenLease]:
+    """Look at every lease that there is."""
     query = sa.select(
         job.c.id.label("job_id"),
         job.c.fence,
         job.c.beats,
         job.c.lease_seconds,
         job.c.lease_until.label("until"),
-    ).where(job.c.state == "running", job.c.holder != holder)
+    ).where(job.c.state == "running")
     return [SeenLease(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
 
 

@@ -1,0 +1,76 @@
+"""The REST routes of jobs and schedules, for site administrators."""
+
+from collections.abc import Collection, Mapping
+
+from fastapi import APIRouter
+
+from millpond.ground.page import Page
+from millpond.jobs import actions, schedules
+from millpond.jobs.port import Ending
+from millpond.jobs.requests import ScheduleRequest
+from millpond.jobs.values import Job, JobState, Schedule
+from millpond.web.frame import CallIn, PageIn, needs
+
+
+def routes(kinds: Collection[str], endings: Mapping[str, Ending] | None = None) -> APIRouter:
+    """Give the routes.
+
+    Args:
+        kinds: the kinds of job that there are handlers for.
+        endings: what rooms do when a job of theirs is cancelled; the same that the pool has.
+    """
+    router = APIRouter(tags=["jobs"])
+
+    @router.get("/jobs", **needs("job.read"))
+    def list_jobs(
+        call: CallIn, page: PageIn, state: JobState | None = None, kind: str | None = None
+    ) -> Page[Job]:
+        """List jobs, newest first."""
+        return call.read(
+            lambda tx: actions.list_jobs(
+                tx, call.actor, state=state, kind=kind, cursor=page.cursor, limit=page.limit
+            )
+        )
+
+    @router.get("/jobs/{job_id}", **needs("job.read"))
+    def get_job(call: CallIn, job_id: str) -> Job:
+        """Show a job."""
+        return call.read(lambda tx: actions.get_job(tx, call.actor, job_id))
+
+    @router.post("/jobs/{job_id}/requeue", **needs("job.write"))
+    def requeue(call: CallIn, job_id: str) -> Job:
+        """Let a dead or cancelled job wait again."""
+        return call.make(lambda tx: actions.requeue(tx, call.actor, job_id))
+
+    @router.post("/jobs/{job_id}/cancel", **needs("job.write"))
+    def cancel(call: CallIn, job_id: str) -> Job:
+        """Cancel a job that has not ended."""
+        return call.make(lambda tx: actions.cancel(tx, call.actor, job_id, endings=endings))
+
+    @router.get("/schedules", **needs("job.read"))
+    def list_schedules(call: CallIn, page: PageIn) -> Page[Schedule]:
+        """List schedules by name."""
+        return call.read(
+            lambda tx: schedules.list_schedules(
+                tx, call.actor, cursor=page.cursor, limit=page.limit
+            )
+        )
+
+    @router.get("/schedules/{name}", **needs("job.read"))
+    def get_schedule(call: CallIn, name: str) -> Schedule:
+        """Show a schedule."""
+        return call.read(lambda tx: schedules.get_schedule(tx, call.actor, name))
+
+    @router.put("/schedules/{name}", **needs("job.write"))
+    def set_schedule(call: CallIn, name: str, request: ScheduleRequest) -> Schedule:
+        """Make a schedule, or change it; `is_enabled` switches it."""
+        return call.change(
+            lambda tx: schedules.set_schedule(tx, call.actor, name, request, kinds=kinds)
+        )
+
+    @router.delete("/schedules/{name}", status_code=204, **needs("job.write"))
+    def remove_schedule(call: CallIn, name: str) -> None:
+        """Delete a schedule; jobs that it has put stay."""
+        call.change(lambda tx: schedules.remove_schedule(tx, call.actor, name))
+
+    return router
