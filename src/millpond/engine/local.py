@@ -6,26 +6,22 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from millpond.engine import rules, staging
-from millpond.engine.logs import LogKeeper, ProgressReader
-from millpond.engine.plain import make_plain_launch, translate
+from millpond.engine import rules
+from millpond.engine.attempt import Attempt
+from millpond.engine.making import SandboxMaker
 from millpond.engine.port import OnDone, OnProgress, Transfer
 from millpond.engine.probe import Machine, probe_machine
-from millpond.engine.sandbox import Shown, make_launch
 from millpond.engine.scratch import Scratch
 from millpond.engine.shelf import Shelf, sandbox_key
 from millpond.engine.starting import Starter
-from millpond.engine.values import NodeInfo, Outcome, TaskProgress, TaskReport, TaskSpec
+from millpond.engine.values import NodeInfo, TaskProgress, TaskReport, TaskSpec
 from millpond.engine.warm import BrokenError, CancelledError, Ended, WarmSandbox
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 
 NODE = "local"
 _THREADS = 256
-_FILES_OPEN = 8192
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +69,7 @@ class LocalEngine:
             unisolated: asked before each task that would run without a sandbox.
             uids: range of uids for users' sandboxes.
         """
-        self._transfer, self._uids, self._unisolated = transfer, uids, unisolated
+        self._transfer, self._unisolated = transfer, unisolated
         self._scratch = Scratch(scratch)
         self._starter = Starter()
         self.machine: Machine = probe_machine(self._starter)
@@ -82,6 +78,9 @@ class LocalEngine:
             self.machine.groups.sweep(self._scratch.prefix)
         self._slots = float(slots if slots is not None else len(os.sched_getaffinity(0)))
         self._memory = memory_bytes or _machine_memory() * 9 // 10
+        self._maker = SandboxMaker(
+            transfer, self._scratch, self.machine, isolate=self._is_isolated, uids=uids
+        )
         self._shelf = Shelf(most=idle_most, seconds=idle_seconds)
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
@@ -181,7 +180,7 @@ class LocalEngine:
 
     def _drive(self, run: _Running) -> None:
         """Run one task from staging to its report, whatever happens on the way."""
-        attempt = _Attempt(run, self._transfer, NODE, is_isolated=self._is_isolated)
+        attempt = Attempt(run.task, run.tell, self._transfer, NODE, self._maker.seen_by)
         try:
             report = self._work(run, attempt)
         except CancelledError:
@@ -200,7 +199,7 @@ class LocalEngine:
         except Exception:  # noqa: BLE001 - as above.
             _log.exception("the report of task %s was not taken", run.task.key)
 
-    def _work(self, run: _Running, attempt: "_Attempt") -> TaskReport:
+    def _work(self, run: _Running, attempt: Attempt) -> TaskReport:
         task = run.task
         sandbox = self._get_sandbox(run, task)
         try:
@@ -238,34 +237,9 @@ class LocalEngine:
                 sandbox.cancel()
 
     def _start(self, run: _Running, task: TaskSpec, preload: tuple[str, ...]) -> WarmSandbox:
-        uid = rules.choose_uid(task.user_id, self._uids) if self.machine.is_root else None
-        if task.environment:
-            environment = Path(task.environment)
-        else:
-            plain_as_other = uid is not None and not self._is_isolated
-            environment = self._scratch.bare_environment(for_other_uid=plain_as_other)
-        code = self._scratch.code_folder(self._transfer, task)
-        folder = self._scratch.make_folder(uid)
-        groups = self.machine.groups
-        group = groups.make(folder.name, task.limits) if groups else None
-        shown = Shown(environment, code, folder, self._scratch.etc)
-        sandbox = WarmSandbox(shown, group, is_isolated=self._is_isolated)
+        sandbox, launch = self._maker.make(task, preload)
         try:
             self._attach(run, sandbox)
-            join = group.join_files if group else []
-            if self._is_isolated:
-                launch = make_launch(
-                    shown,
-                    limits=task.limits,
-                    preload=preload,
-                    network=task.grants.network,
-                    uid=uid,
-                    groups=join,
-                )
-            else:
-                launch = make_plain_launch(
-                    shown, limits=task.limits, preload=preload, uid=uid, groups=join
-                )
             sandbox.start(self._starter, launch)
         except BaseException:
             self._put_away(run, task, sandbox, is_reusable=False)
@@ -286,107 +260,6 @@ class LocalEngine:
             self._shelf.put(sandbox_key(task), sandbox)
         else:
             sandbox.stop()
-
-
-class _Attempt:
-    """One task's way through staging, running and taking out, and what is known of it so far."""
-
-    def __init__(self, run: _Running, transfer: Transfer, node: str, *, is_isolated: bool) -> None:
-        self._task, self._transfer, self._node = run.task, transfer, node
-        self._is_isolated = is_isolated
-        self._started_at = datetime.now(UTC)
-        self._needed_fresh = False
-        prefix = run.task.output_prefix
-        self._log = LogKeeper(
-            lambda number, data: transfer.append_log(prefix, number, data),
-            run.task.limits.log_bytes,
-        )
-        self._progress = ProgressReader(run.task.key, run.tell)
-
-    def note_fresh(self) -> None:
-        self._needed_fresh = True
-        self._log.note("hung or crashed as a fork of a warm process; once more in a fresh one")
-
-    def run_in(self, sandbox: WarmSandbox) -> Ended:
-        task, out = self._task, f"{sandbox.folder}/out"
-        staging.stage_in(self._transfer, f"{sandbox.folder}/in", task.inputs)
-        ended = sandbox.run(
-            self._message(sandbox),
-            seconds=task.limits.seconds,
-            log=self._log,
-            progress=self._progress,
-            check=lambda: staging.measure(out, task.limits),
-        )
-        self._progress.flush()
-        return ended
-
-    def _message(self, sandbox: WarmSandbox) -> dict[str, Any]:
-        task, limits = self._task, self._task.limits
-        rlimits = {"FSIZE": limits.disk_bytes, "CORE": 0, "NOFILE": _FILES_OPEN}
-        if sandbox.group is None:
-            rlimits |= {
-                "AS": limits.memory_bytes,
-                "CPU": int(limits.seconds * limits.cpu_slots) + 1,
-            }
-            if self._is_isolated:  # Counted within the sandbox's own user namespace.
-                rlimits["NPROC"] = limits.processes
-        message = {
-            "op": "run",
-            "function": task.entry.function,
-            "arguments": dict(task.entry.arguments),
-            "command": list(task.entry.command),
-            "variables": {**task.variables, **task.secrets},
-            "rlimits": rlimits,
-            "seed": task.seed,
-        }
-        return message if self._is_isolated else dict(translate(message, sandbox.shown))
-
-    def settle(self, sandbox: WarmSandbox, ended: Ended) -> TaskReport:
-        """Take the outputs of a good end; give the report."""
-        task = self._task
-        outcome, reason = rules.tell_end(
-            ended.code, ended.why, ended.reason, ended.bill.memory_kills, task.limits
-        )
-        taken = staging.Taken([], [])
-        if outcome == "done":
-            taken = staging.take_out(
-                self._transfer, f"{sandbox.folder}/out", task.output_prefix, task.limits
-            )
-            if taken.fault:
-                outcome, reason, taken.outputs = "failed", f"It was refused: {taken.fault}.", []
-            elif taken.left_out:
-                reason = "Not taken out of its output folder: " + "; ".join(taken.left_out)
-        if reason and outcome != "done":
-            self._log.note(reason)
-        report = self.report(outcome, reason)
-        return replace(
-            report,
-            exit_code=ended.code,
-            cpu_seconds=ended.bill.cpu_seconds,
-            memory_peak_bytes=ended.bill.memory_peak_bytes,
-            wall_seconds=ended.wall_seconds,
-            outputs=tuple(taken.outputs),
-            result=taken.result,
-            left_out=tuple(taken.left_out),
-        )
-
-    def report(self, outcome: Outcome, reason: str) -> TaskReport:
-        """Flush the log and give a report without figures."""
-        try:
-            self._log.flush()
-        except MillpondError as fault:
-            outcome, reason = "lost", f"Its log could not be kept: {fault.message}"
-        return TaskReport(
-            key=self._task.key,
-            outcome=outcome,
-            exit_code=None,
-            reason=reason,
-            started_at=self._started_at,
-            node=self._node,
-            isolated=self._is_isolated,
-            log_bytes=self._log.kept_bytes,
-            needed_fresh=self._needed_fresh,
-        )
 
 
 def _facts(ended: Ended) -> tuple[int | None, str, float, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from millpond.engine.cgroups import Groups, find_groups
 from millpond.engine.rules import UIDS
-from millpond.engine.sandbox import bubblewrap_version
+from millpond.engine.sandbox import bubblewrap_version, choose_place
 from millpond.engine.starting import Launch, Starter, make_words
 
 _VERSION = (0, 8)
@@ -45,6 +45,7 @@ class Machine:
         users: each user's programs get a uid of their own.
         groups: where control groups are made; None when they can't be.
         is_root: whether Millpond runs as root.
+        can_mount: whether it may lay out mount namespaces; always False unless root.
     """
 
     sandbox: Ability
@@ -52,6 +53,7 @@ class Machine:
     users: Ability
     groups: Groups | None
     is_root: bool
+    can_mount: bool
 
     @property
     def abilities(self) -> tuple[Ability, ...]:
@@ -69,7 +71,8 @@ def probe_machine(starter: Starter | None = None) -> Machine:
     is_root = os.geteuid() == 0
     own = starter or Starter()
     try:
-        sandbox = _try_sandbox(own, is_root=is_root)
+        can_mount = is_root and _try_mounts(own)
+        sandbox = _try_sandbox(own, is_root=is_root, can_mount=can_mount)
     finally:
         if starter is None:
             own.close()
@@ -89,10 +92,15 @@ def probe_machine(starter: Starter | None = None) -> Machine:
         f"uids {UIDS[0]} to {UIDS[1]}" if is_root else "all programs run as Millpond's own user",
         "" if is_root else "Needs Millpond to run as root; the sandbox isolates without it.",
     )
-    return Machine(sandbox, limits, users, groups, is_root)
+    return Machine(sandbox, limits, users, groups, is_root, can_mount)
 
 
-def _try_sandbox(starter: Starter, *, is_root: bool) -> Ability:
+def _try_mounts(starter: Starter) -> bool:
+    command = ["/bin/sh", "-c", f"echo {_SAID.decode()}"]
+    return _SAID in _run(starter, Launch(command, {}, place=choose_place(), uid=UIDS[0]))
+
+
+def _try_sandbox(starter: Starter, *, is_root: bool, can_mount: bool) -> Ability:
     name = "isolation of programs"
     path = shutil.which("bwrap")
     if path is None:
@@ -116,7 +124,7 @@ def _try_sandbox(starter: Starter, *, is_root: bool) -> Ability:
         ],
         environment={"PATH": "/usr/bin:/bin"},
         uid=UIDS[0] if is_root else None,
-        place="/mnt" if is_root else "",
+        place=choose_place() if can_mount else "",
     )
     words = _run(starter, launch)
     if _SAID in words:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ KIT = Path(__file__).parent.parent / "kit"
 UID_INSIDE = 1000
 _PLACES = ("/mnt", "/media", "/srv", "/opt")
 _SHM_MOST = 1 << 30
+_PRIVATE = ["/tmp", "/dev/shm"]  # noqa: S108 - the sandbox's own, empty at each task.
 _ROOT_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC = ("ld.so.cache", "alternatives", "localtime", "mime.types", "R", "fonts")
 _ETC_NETWORK = ("resolv.conf", "ssl", "ca-certificates", "pki", "services", "gai.conf")
@@ -64,8 +65,8 @@ def make_launch(
     preload: Sequence[str],
     network: bool,
     uid: int | None,
+    can_mount: bool = True,
     groups: Sequence[str] = (),
-    rlimits: Mapping[str, int] | None = None,
 ) -> Launch:
     """Write the launch of a sandbox; ``uid`` is None unless we are root.
 
@@ -88,8 +89,8 @@ def make_launch(
         ]
     out = (f"{shown.folder}/out", "/task/out")
     place, mounts = "", []
-    if uid is not None:
-        place = next(each for each in _PLACES if Path(each).is_dir())
+    if uid is not None and can_mount:
+        place = choose_place()
         staged = [*binds, out]
         mounts = [(source, f"{place}/{number}") for number, (source, _) in enumerate(staged)]
         *binds, out = [
@@ -104,7 +105,7 @@ def make_launch(
     allowed = make_filter()
     if allowed:
         command += ["--seccomp", "{filter}"]
-    command += ["--", *boot("/env/bin/python", ["/kit", "/code"], "/task/out", preload)]
+    command += ["--", *boot("/env/bin/python", ["/kit", "/code"], "/task/out", _PRIVATE, preload)]
     return Launch(
         command=command,
         environment=variables(limits, "/env", "/kit", "/code", "/task", "/tmp"),  # noqa: S108 - its own.
@@ -112,14 +113,19 @@ def make_launch(
         mounts=mounts,
         groups=list(groups),
         uid=uid,
-        rlimits=rlimits or {},
         filter=allowed.hex(),
     )
 
 
-def boot(python: str, paths: list[str], output: str, preload: Sequence[str]) -> list[str]:
+def choose_place() -> str:
+    """Choose a folder over which a mount namespace of its own may be laid out."""
+    return next(each for each in _PLACES if Path(each).is_dir())
+
+
+def boot(
+    python: str, paths: list[str], output: str, private: list[str], preload: Sequence[str]
+) -> list[str]:
     """Write the runner's command; its facts come as JSON with ``{fd}`` for the socket."""
-    private = ["/tmp", "/dev/shm"] if output == "/task/out" else [f"{output}/../tmp"]  # noqa: S108
     facts = json.dumps({"output": output, "temporary": private, "preload": list(preload)})
     return [python, "-s", "-c", _BOOT, f'{{"fd": {{fd}}, {facts[1:]}', *paths]
 

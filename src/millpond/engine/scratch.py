@@ -105,7 +105,7 @@ class Scratch:
     def bare_environment(self, *, for_other_uid: bool) -> Path:
         """Make, once, the environment without packages: the server's own kind of Python."""
         with self._making:
-            folder = self.root / "bare"
+            folder = self.root / ("bare-plain" if for_other_uid else "bare")
             if (folder / "bin" / "python").exists():
                 return folder
             python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()

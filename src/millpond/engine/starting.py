@@ -27,7 +27,6 @@ class Launch:
         mounts: folders and files with where they are shown.
         groups: files of control groups to write itself into.
         uid: uid and gid to drop to; None to keep ours (not root).
-        rlimits: limits of the process by their names.
         filter: system-call filter in hexadecimal.
         session: whether it leads a session of its own.
     """
@@ -38,7 +37,6 @@ class Launch:
     mounts: list[tuple[str, str]] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     uid: int | None = None
-    rlimits: Mapping[str, int] = field(default_factory=dict)
     filter: str = ""
     session: bool = False
 

@@ -1,0 +1,200 @@
+"""Queue tasks before an engine: fair shares by project and user, and never more than is free."""
+
+import itertools
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from millpond.engine import rules
+from millpond.engine.port import Engine, OnDone, OnProgress
+from millpond.engine.values import NodeInfo, Outcome, TaskReport, TaskSpec
+from millpond.ground.errors import BusyError, ConflictError, MillpondError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Waiting:
+    task: TaskSpec
+    on_progress: OnProgress
+    on_done: OnDone
+    since: int
+    passes: int = 0
+
+
+@dataclass
+class _Books:
+    """What waits, by project and user, and when each was served last."""
+
+    queues: dict[tuple[str, str], deque[_Waiting]] = field(default_factory=dict)
+    served: dict[str, int] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+
+class Dispatcher:
+    """A fair queue over one engine. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Hand tasks to this engine."""
+        self._engine = engine
+        self._books = _Books()
+        self._counter = itertools.count(1)
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def submit(self, task: TaskSpec, share: str, on_progress: OnProgress, on_done: OnDone) -> None:
+        """Queue a task; it starts when it is its share's turn and a node has room.
+
+        Args:
+            task: the task.
+            share: ``project/user``, who takes turns.
+            on_progress: hears of its progress.
+            on_done: hears, exactly once, how it ended; also when it never started.
+
+        Raises:
+            InvalidError: it asks for more than any node has.
+            ConflictError: a task of that key waits or runs.
+        """
+        nodes = self._engine.nodes()
+        if nodes and not self._engine.places_itself:
+            rules.check_can_ever_fit(task, nodes)
+        project, _, user = share.partition("/")
+        with self._lock:
+            if task.key in self._books.keys:
+                raise ConflictError(
+                    f"The task {task.key} waits or runs already.",
+                    next_step="Wait for it, or cancel it first.",
+                )
+            self._books.keys.add(task.key)
+            waiting = _Waiting(task, on_progress, on_done, next(self._counter))
+            self._books.queues.setdefault((project, user), deque()).append(waiting)
+        self._pump()
+
+    def cancel(self, key: str) -> None:
+        """Take a waiting task out of the queue, or stop it where it runs."""
+        found = None
+        with self._lock:
+            for who, queue in self._books.queues.items():
+                found = next((each for each in queue if each.task.key == key), None)
+                if found is not None:
+                    self._remove(who, found)
+                    self._books.keys.discard(key)
+                    break
+        if found is None:
+            self._engine.cancel(key)
+            return
+        self._tell(found.on_done, _never_ran(found.task, "cancelled", "It was cancelled."))
+        self._pump()
+
+    def waiting_count(self) -> int:
+        """Count the tasks that wait."""
+        with self._lock:
+            return sum(len(queue) for queue in self._books.queues.values())
+
+    def close(self) -> None:
+        """Cancel what waits; what runs is the engine's to end."""
+        with self._lock:
+            self._is_closed = True
+            left = [each for queue in self._books.queues.values() for each in queue]
+            self._books = _Books(keys=self._books.keys - {each.task.key for each in left})
+        for each in left:
+            self._tell(each.on_done, _never_ran(each.task, "cancelled", "Millpond was stopped."))
+
+    def _pump(self) -> None:
+        """Start whatever may start now."""
+        refused: list[tuple[_Waiting, MillpondError]] = []
+        with self._lock:
+            while not self._is_closed and self._books.queues:
+                nodes = self._engine.nodes()
+                chosen = self._choose(nodes)
+                if chosen is None:
+                    break
+                who, waiting, node = chosen
+                self._remove(who, waiting)
+                try:
+                    self._start(waiting, node)
+                except BusyError:  # The node has just drained or gone: back to the head.
+                    self._books.queues.setdefault(who, deque()).appendleft(waiting)
+                    break
+                except MillpondError as fault:
+                    self._books.keys.discard(waiting.task.key)
+                    refused.append((waiting, fault))
+        for waiting, fault in refused:
+            reason = f"{fault.message} {fault.next_step}"
+            self._tell(waiting.on_done, _never_ran(waiting.task, "failed", reason))
+
+    def _choose(self, nodes: list[NodeInfo]) -> tuple[tuple[str, str], _Waiting, str] | None:
+        heads = [
+            rules.Head(project, user, queue[0].task, queue[0].passes, queue[0].since)
+            for (project, user), queue in self._books.queues.items()
+        ]
+        if self._engine.places_itself:
+            nodes = [_BOUNDLESS]
+        choice = rules.choose_next(heads, nodes, self._books.served)
+        if choice is None:
+            return None
+        head, node = choice
+        self._count_passes(head, nodes)
+        moment = next(self._counter)
+        self._books.served[head.project] = moment
+        self._books.served[f"{head.project}/{head.user}"] = moment
+        who = (head.project, head.user)
+        return who, self._books.queues[who][0], node.name
+
+    def _count_passes(self, chosen: rules.Head, nodes: list[NodeInfo]) -> None:
+        for (project, user), queue in self._books.queues.items():
+            first = queue[0]
+            is_chosen = (project, user) == (chosen.project, chosen.user)
+            if not is_chosen and rules.choose_node(first.task, nodes) is None:
+                first.passes += 1
+
+    def _start(self, waiting: _Waiting, node: str) -> None:
+        key = waiting.task.key
+
+        def done(report: TaskReport) -> None:
+            with self._lock:
+                self._books.keys.discard(key)
+            self._pump()
+            waiting.on_done(report)
+
+        self._engine.submit(waiting.task, on_progress=waiting.on_progress, on_done=done, node=node)
+
+    def _remove(self, who: tuple[str, str], waiting: _Waiting) -> None:
+        queue = self._books.queues[who]
+        queue.remove(waiting)
+        if not queue:
+            del self._books.queues[who]
+
+    def _tell(self, on_done: OnDone, report: TaskReport) -> None:
+        try:
+            on_done(report)
+        except Exception:
+            _log.exception("the report of task %s was not taken", report.key)
+
+
+def _never_ran(task: TaskSpec, outcome: Outcome, reason: str) -> TaskReport:
+    return TaskReport(
+        key=task.key,
+        outcome=outcome,
+        exit_code=None,
+        reason=reason,
+        started_at=datetime.now(UTC),
+        node="",
+        isolated=False,
+    )
+
+
+_HUGE = 1 << 60
+_BOUNDLESS = NodeInfo(
+    name="",
+    slots=_HUGE,
+    free_slots=_HUGE,
+    memory_bytes=_HUGE,
+    isolated=True,
+    reason="",
+    free_memory_bytes=_HUGE,
+    gpus=_HUGE,
+    free_gpus=_HUGE,
+)
