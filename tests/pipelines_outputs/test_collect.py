@@ -137,7 +137,7 @@ def test_refuses_a_damaged_part(gather, keep, table):
 def test_refuses_a_bomb_and_a_table_without_end_to_its_columns(gather, keep, keep_rows, table):
     import gzip
 
-    bomb = gzip.compress(b" " * (90 << 20), 1)
+    bomb = gzip.compress(b" " * (90 << 20), 9)
     with pytest.raises(TooLargeError, match="unpacks"):
         gather(table(keep("a.jsonl.gz", bomb)))
     with pytest.raises(TooLargeError, match="columns"):

@@ -20,7 +20,7 @@ def facts_of(collection: RunCollection) -> RunFacts:
         },
         pipeline={
             **collection.pipeline,
-            "title": collection.spec.title or collection.pipeline.get("title") or run.what,
+            "title": (collection.spec.title or run.what).removesuffix("."),
             "description": collection.spec.description,
             "spec_digest": run.spec_digest,
         },
