@@ -170,7 +170,7 @@ def _make_folder(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as fault:
-        if path.exists():
+        if path.is_file():
             raise NotADirectoryError(path) from fault
         raise FileNotFoundError(path) from fault  # It was there, and vanished under our hands.
 
