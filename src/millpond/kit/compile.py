@@ -39,7 +39,7 @@ def compile_folder(name: str = "") -> None:
 def compile_code(code: str, name: str = "") -> "tuple[Optional[dict[str, Any]], list[Fault], str]":
     """Compile ``pipeline.py`` of a folder: the spec, or None with all faults and the reason."""
     sys.path.insert(0, code)
-    if not os.path.isfile(os.path.join(code, "pipeline.py")):  # noqa: PTH113, PTH118 - a text all through.
+    if not os.path.isfile(os.path.join(code, "pipeline.py")):
         fault = Fault("pipeline.py", 1, "the folder holds no file pipeline.py")
         return None, [fault], "There is no pipeline.py."
     DECLARED.pipelines, DECLARED.faults, DECLARED.trace = [], [], None

@@ -77,7 +77,7 @@ class File:
 
     def open(self, mode: str = "rb", **options: Any) -> IO[Any]:
         """Open it for reading."""
-        return open(self.path, mode, **options)  # noqa: PTH123 - the caller closes it.
+        return open(self.path, mode, **options)
 
     def read_bytes(self) -> bytes:
         """Read all of it."""

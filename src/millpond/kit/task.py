@@ -139,7 +139,7 @@ def run_command(
     if done.returncode:
         code = done.returncode
         told = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        print(f"{words[0]} {told}", file=sys.stderr)  # noqa: T201 - the task's log.
+        print(f"{words[0]} {told}", file=sys.stderr)
         sys.exit(code if code > 0 else 128 - code)
     _write_result({"rows": {}}, task_out)
 

@@ -1,1 +1,1 @@
-"""Pipelines: versions compiled from users' code, forms, runs with their steps and tasks, outputs."""
+"""Pipelines: compiled versions of users' code, their runs, steps and tasks, and what comes out."""

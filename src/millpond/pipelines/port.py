@@ -1,0 +1,67 @@
+"""The tools that compiling and running need; ``main`` gives them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from millpond.engine.port import OnDone, OnProgress
+from millpond.engine.values import TaskSpec
+from millpond.environments.port import Builder
+from millpond.pipelines.outputs.values import Collected
+from millpond.pipelines.values import RunCollection
+from millpond.storage.database import Database
+from millpond.storage.port import ObjectStore
+
+
+class Dispatcher(Protocol):
+    """Hands tasks to an engine, fairly by share, never more than fit."""
+
+    def submit(self, task: TaskSpec, share: str, on_progress: OnProgress, on_done: OnDone) -> None:
+        """Take a task; it starts when it is its turn. ``on_done`` is called exactly once."""
+        ...
+
+    def cancel(self, key: str) -> None:
+        """End a task, waiting or running; unknown keys are passed over."""
+        ...
+
+
+Collect = Callable[[ObjectStore, RunCollection], Collected]
+"""Writes a run's outputs and their manifest."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Limits and rhythms of compiling and running.
+
+    Attributes:
+        compile_seconds: longest time to read a pipeline.
+        partitions: most partitions of a step.
+        retries: most retries that a step may ask for.
+        retry_seconds: wait before the first retry; doubled for each further one, at most a minute.
+        tick_seconds: how often a driver looks whether its run was cancelled.
+        event_seconds: progress is told at most this often.
+        window: tasks of one run that are handed over at the same time.
+        wait_seconds: how often a compilation looks whether its environment is ready.
+    """
+
+    compile_seconds: float = 60.0
+    partitions: int = 10_000
+    retries: int = 10
+    retry_seconds: float = 1.0
+    tick_seconds: float = 0.5
+    event_seconds: float = 0.5
+    window: int = 64
+    wait_seconds: float = 0.5
+
+
+@dataclass(frozen=True)
+class PipelineTools:
+    """What compiling and running are given."""
+
+    database: Database
+    objects: ObjectStore
+    dispatcher: Dispatcher
+    builder: Builder
+    collect: Collect
+    version: str = ""
+    pace: Pace = field(default_factory=Pace)
