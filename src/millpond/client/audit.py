@@ -1,9 +1,10 @@
 """The record over the SDK: show, verify, export."""
 
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from millpond.audit.values import Entry
+from millpond.audit.proof import Verdict
+from millpond.audit.values import Checkpoint, Entry, PublicKeys
 from millpond.client.downloading import Wanted, fetch_files
 from millpond.client.room import Room
 from millpond.client.transport import place
@@ -15,14 +16,37 @@ SITE = ""
 class LogRoom(Room):
     """The activity log of a project, or of the site (``project=SITE``)."""
 
-    def list(self, *, project: str | None = None, most: int | None = 100) -> list[Entry]:
-        """List the newest entries, newest first."""
-        return list(self._transport.pages(Entry, self._chain(project), most=most))
+    def list(
+        self,
+        *,
+        verb: str | None = None,
+        actor: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        project: str | None = None,
+        most: int | None = 100,
+    ) -> list[Entry]:
+        """List entries, newest first.
 
-    def verify(self, *, project: str | None = None) -> dict[str, Any]:
+        Args:
+            verb: only this verb; ``dataset.*`` for all of a noun.
+            actor: only by the user of this name.
+            target: only what was done to this; may end in ``*``.
+            since: the earliest time, with its zone.
+            project: the project; ``SITE`` for what belongs to none.
+            most: how many at most.
+        """
+        query = {
+            "verb": verb,
+            "actor": actor,
+            "target": target,
+            "since": since.isoformat() if since else None,
+        }
+        return list(self._transport.pages(Entry, self._chain(project), query, most))
+
+    def verify(self, *, project: str | None = None) -> Verdict:
         """Have the server check its own record; ``export`` and check it here to trust nobody."""
-        found: dict[str, Any] = self._transport.get(self._chain(project) + "/verify")
-        return found
+        return self._transport.read(Verdict, self._chain(project) + "/verify")
 
     def export(
         self, target: str | Path, *, project: str | None = None, overwrite: bool = False
@@ -34,15 +58,13 @@ class LogRoom(Room):
         fetch_files(self._transport, [wanted], target.parent, overwrite=overwrite)
         return target
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> PublicKeys:
         """Give the public keys that the seals are checked with."""
-        found: dict[str, Any] = self._transport.get("/log/key")
-        return found
+        return self._transport.read(PublicKeys, "/log/key")
 
-    def checkpoint(self) -> dict[str, Any]:
+    def checkpoint(self) -> Checkpoint:
         """Give a sealed checkpoint to keep elsewhere: it shows a record cut off later."""
-        found: dict[str, Any] = self._transport.get("/log/checkpoint")
-        return found
+        return self._transport.read(Checkpoint, "/log/checkpoint")
 
     def _chain(self, project: str | None) -> str:
         return place("log") if project == SITE else self._in(project, "log")

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class Call:
         """
         if yes:
             return
-        if self.as_json or not click.get_text_stream("stdin").isatty():
+        if self.as_json or not sys.stdin.isatty():
             raise InvalidError(
                 f"{question} Nobody is here to answer.", next_step="Add --yes when you mean it."
             )
@@ -92,7 +93,7 @@ class Call:
         Raises:
             InvalidError: nothing came.
         """
-        stream = click.get_text_stream("stdin")
+        stream = sys.stdin
         if stream.isatty():
             text = str(click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
         else:

@@ -1,7 +1,7 @@
 """The SDK's door: one client, one attribute per noun."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,7 @@ from millpond.client.config import Config, config_path, read_config
 from millpond.client.environments import EnvironmentsRoom
 from millpond.client.jobs import JobsRoom
 from millpond.client.lake import DatasetsRoom
-from millpond.client.local import default_data_folder, find_server
+from millpond.client.local import LocalSignIn, default_data_folder, find_servers
 from millpond.client.people import (
     AccountRoom,
     MembersRoom,
@@ -23,7 +23,7 @@ from millpond.client.people import (
 from millpond.client.pipelines import PipelinesRoom
 from millpond.client.runs import RunsRoom
 from millpond.client.system import SystemRoom
-from millpond.client.transport import Transport
+from millpond.client.transport import SignIn, Transport
 from millpond.ground.errors import NotSignedInError
 
 
@@ -38,6 +38,8 @@ class Client:
         url: the server's address, such as ``http://127.0.0.1:8787``.
         token: an API token.
         project: the project to work in where a call names none.
+        data_folder: data folder of a server that runs on this machine, to speak to that one.
+        environ: environment variables; the process's when left out.
 
     Raises:
         NotSignedInError: no address was given and none was found.
@@ -49,12 +51,13 @@ class Client:
         token: str | None = None,
         *,
         project: str | None = None,
+        data_folder: Path | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """Find the address; nothing is sent before the first call."""
         known = os.environ if environ is None else environ
         config = read_config(config_path(known))
-        address, sign = choose_server(config, known, url, token)
+        address, sign = choose_server(config, known, url, token, data_folder)
         chosen = project or known.get("MILLPOND_PROJECT") or config.project or None
         self.transport = Transport(address, sign)
         self.account = AccountRoom(self.transport)
@@ -93,22 +96,32 @@ class Client:
 
 
 def choose_server(
-    config: Config, environ: Mapping[str, str], url: str | None, token: str | None
-) -> tuple[str, str | Callable[[], str] | None]:
+    config: Config,
+    environ: Mapping[str, str],
+    url: str | None = None,
+    token: str | None = None,
+    data_folder: Path | None = None,
+) -> tuple[str, str | SignIn | None]:
     """Choose address and token: what was given, the environment, the sign-in, this machine.
 
-    A token that was kept for one address is never sent to another.
+    A token that was kept for one address is never sent to another. A server on this machine is
+    signed in to by its key file, where this user may read it.
     """
+    asked = None if data_folder else url or environ.get("MILLPOND_URL")
     token = token or environ.get("MILLPOND_TOKEN") or None
-    asked = url or environ.get("MILLPOND_URL") or config.url
-    if asked:
-        kept = config.token if asked.rstrip("/") == config.url.rstrip("/") else None
-        return asked, token or kept or None
+    address = asked or (None if data_folder else config.url)
+    if address and config.token and address.rstrip("/") == config.url.rstrip("/"):
+        return address, token or config.token
     folders = [default_data_folder(environ), *map(Path, config.data_folders)]
-    server = find_server(folders)
-    if server is None:
+    servers = find_servers([data_folder] if data_folder else folders)
+    if address:
+        servers = [one for one in servers if one.url.rstrip("/") == address.rstrip("/")]
+        if not servers:
+            return address, token
+    if not servers:
         raise NotSignedInError(
             "No server was named, and none runs on this machine.",
             next_step="Start one with `millpond up`, or sign in to one: millpond login URL.",
         )
-    return server.url, token
+    kept = config_path(environ).with_name("local-tokens.json")
+    return servers[0].url, token or LocalSignIn(servers[0], kept)

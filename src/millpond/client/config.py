@@ -91,11 +91,16 @@ def write_config(path: Path, config: Config) -> None:
     if config.data_folders:
         listed = ", ".join(_quoted(one) for one in config.data_folders)
         lines.append(f"data_folders = [{listed}]")
+    head = "# Written by millpond; holds a token, so keep it to yourself."
+    write_private(path, "\n".join([head, *lines, ""]))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file whole, readable by its owner alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write("# Written by millpond; holds a token, so keep it to yourself.\n")
-        file.write("\n".join(lines) + "\n")
+        file.write(text)
     draft.replace(path)
 
 

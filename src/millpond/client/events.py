@@ -31,14 +31,11 @@ def follow(
 ) -> Iterator[Event]:
     """Give events as they come, until the server or the network ends the stream.
 
-    The first, empty one says that the connection stands: what happens from now on is told.
-
     Raises:
         BusyError: no connection, or it broke, or nothing came for ``quiet`` seconds.
     """
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
     with transport.stream(path, {"topic": topic}, headers, quiet) as response:
-        yield Event(after, "")
         yield from read_events(response.iter_lines())
 
 

@@ -1,7 +1,7 @@
 """Datasets over the SDK: push what is here, list, show, download."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from millpond.client.decoding import decode
@@ -9,7 +9,7 @@ from millpond.client.downloading import Wanted, fetch_files
 from millpond.client.progress import OnProgress, ignore
 from millpond.client.room import Room
 from millpond.client.uploading import Sent, send_files
-from millpond.client.walking import Hashed, archive_format, find_files, hash_files
+from millpond.client.walking import Hashed, LocalFile, archive_format, find_files, hash_files
 from millpond.ground.address import parse_address
 from millpond.ground.errors import Fault, InvalidError
 from millpond.lake.values import Dataset, DatasetVersion, FileEntry, Kind
@@ -64,16 +64,41 @@ class DatasetsRoom(Room):
                 next_step="Choose a folder with files in it.",
                 faults=[Fault(path, reason) for path, reason in found.left_out],
             )
-        hashed = list(hash_files(found.files, on_progress))
+        made = self.push_files(
+            found.files, name, project=project, archive=form, kind=kind, on_progress=on_progress
+        )
+        return replace(made, left_out=found.left_out)
+
+    def push_files(
+        self,
+        files: Sequence[LocalFile],
+        name: str,
+        *,
+        project: str | None = None,
+        archive: str | None = None,
+        kind: Kind = "files",
+        on_progress: OnProgress = ignore,
+    ) -> Pushed:
+        """Make a version of files that were chosen one by one, under paths of their own.
+
+        Args:
+            files: the files; one alone when it is an archive.
+            name: the dataset's name.
+            project: the project to put it in.
+            archive: how the server unpacks the one file: zip, tar, tar.gz, tar.bz2, tar.xz.
+            kind: whether they are just files, or the parts of one table.
+            on_progress: told how far reading and sending are.
+        """
+        hashed = list(hash_files(files, on_progress))
         sent = send_files(self._transport, self._project(project), hashed, on_progress)
-        if form is not None:
-            body: dict[str, object] = {"archive": hashed[0].digest, "format": form}
+        body: dict[str, object] = {"kind": kind}
+        if archive is not None:
+            body |= {"archive": hashed[0].digest, "format": archive}
         else:
-            body = {"files": [entry_body(one) for one in hashed]}
-        body["kind"] = kind
+            body["files"] = [entry_body(one) for one in hashed]
         path = self._in(project, "datasets", name, "versions")
         version = decode(DatasetVersion, self._transport.make(path, body))
-        return Pushed(version, sent, found.left_out)
+        return Pushed(version, sent, [])
 
     def list(self, *, project: str | None = None) -> Sequence[Dataset]:
         """List the datasets by name."""

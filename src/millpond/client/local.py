@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from millpond.client.config import write_private
+from millpond.client.decoding import decode
+from millpond.client.transport import Transport
+from millpond.ground.errors import NotSignedInError
+from millpond.people.values import LocalChallenge, NewToken, local_proof
+
 SERVER_FILE = "server.json"
 KEY_FILE = Path("keys") / "local.key"
 
@@ -57,10 +63,65 @@ def read_server(data: Path) -> LocalServer | None:
         return None
 
 
-def find_server(folders: Iterable[Path]) -> LocalServer | None:
-    """Give the first server that runs among data folders."""
-    for folder in folders:
-        server = read_server(folder)
-        if server is not None and server.is_alive:
-            return server
-    return None
+def find_servers(folders: Iterable[Path]) -> list[LocalServer]:
+    """Give the servers that run on data folders, in their order."""
+    found = (read_server(folder) for folder in folders)
+    return [server for server in found if server is not None and server.is_alive]
+
+
+def find_server(folder: Path) -> LocalServer | None:
+    """Give the server that runs on a data folder."""
+    return next(iter(find_servers([folder])), None)
+
+
+class LocalSignIn:
+    """Sign in by the key file of a server on this machine, and keep the token for the next time.
+
+    Args:
+        server: the server.
+        kept: file that keeps tokens by data folder, readable by its owner alone.
+    """
+
+    def __init__(self, server: LocalServer, kept: Path) -> None:
+        """Keep both; nothing is read before a token is asked for."""
+        self._server = server
+        self._kept = kept
+
+    def __call__(self, is_refused: bool) -> str:
+        """Give the kept token, or a new one when there is none or it was refused.
+
+        Raises:
+            NotSignedInError: this user may not read the key file.
+        """
+        tokens = self._read()
+        place = f"{self._server.data}"
+        if not is_refused and place in tokens:
+            return tokens[place]
+        key = self._key()
+        transport = Transport(self._server.url)
+        try:
+            given = decode(LocalChallenge, transport.post("/sessions/local/challenge"))
+            proof = local_proof(key, given.challenge, "")
+            body = {"challenge": given.challenge, "name": "", "proof": proof}
+            made = decode(NewToken, transport.post("/sessions/local", body))
+        finally:
+            transport.close()
+        write_private(self._kept, json.dumps({**tokens, place: made.text}))
+        return made.text
+
+    def _key(self) -> bytes:
+        path = self._server.data / KEY_FILE
+        try:
+            return path.read_bytes()
+        except OSError as fault:
+            raise NotSignedInError(
+                f"The server at {self._server.url} runs as somebody else: {path} can't be read.",
+                next_step=f"Sign in with your name: millpond login {self._server.url}.",
+            ) from fault
+
+    def _read(self) -> dict[str, str]:
+        try:
+            kept = json.loads(self._kept.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {str(k): str(v) for k, v in kept.items()} if isinstance(kept, dict) else {}

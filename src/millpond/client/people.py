@@ -1,6 +1,7 @@
 """People over the SDK: the account, users, projects, members, tokens and secrets."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from millpond.client.decoding import decode
 from millpond.client.room import Room
@@ -19,18 +20,27 @@ class AccountRoom(Room):
         """Withdraw the session this client came with."""
         self._transport.delete("/sessions/current")
 
-    def set_password(self, old: str, new: str) -> None:
-        """Change the own password; other sessions end."""
-        self._transport.put("/me/password", {"old_password": old, "new_password": new})
+    def set_password(self, new: str, old: str | None = None) -> None:
+        """Change the own password; ``old`` is left out when none was set before."""
+        self._transport.put("/me/password", {"old": old, "new": new})
+
+    def set_email(self, email: str | None) -> User:
+        """Change the own mail address, or forget it."""
+        return decode(User, self._transport.patch("/me", {"email": email}))
 
 
 class UsersRoom(Room):
     """The accounts of the site; for administrators."""
 
     def make(
-        self, name: str, password: str, *, email: str | None = None, is_admin: bool = False
+        self,
+        name: str,
+        password: str | None = None,
+        *,
+        email: str | None = None,
+        is_admin: bool = False,
     ) -> User:
-        """Make an account."""
+        """Make an account; without a password they can't sign in until one is set."""
         body = {"name": name, "password": password, "email": email, "is_admin": is_admin}
         return decode(User, self._transport.make("/users", body))
 
@@ -50,9 +60,9 @@ class UsersRoom(Room):
         """Let someone in again."""
         return self._change(name, {"is_disabled": False})
 
-    def set_password(self, name: str, password: str) -> User:
+    def set_password(self, name: str, password: str) -> None:
         """Give someone a new password; their sessions end."""
-        return self._change(name, {"password": password})
+        self._transport.put(place("users", name, "password"), {"new": password})
 
     def set_admin(self, name: str, *, is_admin: bool) -> User:
         """Make someone a site administrator, or an ordinary user."""
@@ -121,7 +131,7 @@ class TokensRoom(Room):
         if scopes is not None:
             body["scopes"] = list(scopes)
         if days is not None:
-            body["days"] = days
+            body["expires_at"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
         return decode(NewToken, self._transport.make("/tokens", body))
 
     def list(self) -> Sequence[Token]:

@@ -1,6 +1,7 @@
 """Runs over the SDK: start, follow, cancel, take the outputs."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,27 +76,34 @@ class RunsRoom(Room):
         inputs: Mapping[str, str] | None = None,
         parameters: Mapping[str, Any] | None = None,
         *,
+        code: str | Path | None = None,
         environment: str | None = None,
-        options: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
         project: str | None = None,
         on_progress: OnProgress = ignore,
     ) -> Run:
-        """Run any program, undecorated: a Python, R or shell script, with what lies beside it.
+        """Run any program, undecorated: a Python, R or shell script.
 
         Args:
-            program: the script; given as a folder's file, only that one file is sent.
+            program: the script.
             inputs: dataset addresses by name; each becomes a folder.
             parameters: written to the file that MILLPOND_PARAMETERS names.
+            code: a folder that holds the script, to send all of it; else the script alone.
             environment: address of an environment; plain Python when left out.
-            options: limits and grants of its one task: slots, memory_bytes, seconds, network, ...
+            limits: of its one task: slots, memory_bytes, disk_bytes, seconds; and its grants:
+                network, secrets.
             project: the project it runs in.
             on_progress: told how far sending the program is.
         """
-        program = Path(program)
-        hashed = send_code(self._transport, self._project(project), program, on_progress)
-        sent = {"entry": program.name, "files": [entry_body(one) for one in hashed]}
+        folder = Path(code) if code is not None else Path(program).parent
+        source = folder if code is not None else Path(program)
+        hashed = send_code(self._transport, self._project(project), source, on_progress)
         body: dict[str, Any] = {
-            "program": {**sent, **(options or {})},
+            "program": {
+                "entry": os.path.relpath(program, folder),
+                "files": [entry_body(one) for one in hashed],
+                **(limits or {}),
+            },
             "inputs": dict(inputs or {}),
             "parameters": dict(parameters or {}),
         }

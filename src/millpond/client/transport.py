@@ -9,13 +9,15 @@ from urllib.parse import quote
 
 from millpond.client.decoding import decode
 from millpond.client.faults import UnreachableError, error_from
-from millpond.ground.errors import BusyError, MillpondError
+from millpond.ground.errors import BusyError, MillpondError, NotSignedInError
 from millpond.ground.ids import new_id
 
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+SignIn = Callable[[bool], str]
+"""Give a token; told whether the one it gave before was refused."""
 Query = Mapping[str, object]
 Content = Callable[[], Iterable[bytes] | bytes]
 
@@ -40,7 +42,8 @@ class Transport:
 
     Args:
         url: the server's address, such as ``http://127.0.0.1:8000``.
-        token: an API token, or a function that gives one, called at the first use.
+        token: an API token, or a way to sign in, used at the first call and once more when what
+            it gave is refused.
         patience_seconds: for how long to go on trying once the server has answered before.
         pause: how to wait; tests give their own.
     """
@@ -48,7 +51,7 @@ class Transport:
     def __init__(
         self,
         url: str,
-        token: str | Callable[[], str] | None = None,
+        token: str | SignIn | None = None,
         *,
         patience_seconds: float = 20.0,
         pause: Callable[[float], None] = time.sleep,
@@ -56,7 +59,8 @@ class Transport:
         """Keep the address; the connection is opened at the first call."""
         self.url = url.rstrip("/")
         self.patience_seconds = patience_seconds
-        self._token = token
+        self._sign_in = token if callable(token) else None
+        self._token = None if callable(token) else token
         self._pause = pause
         self._http: httpx.Client | None = None
         self._has_answered = False
@@ -169,9 +173,14 @@ class Transport:
     ) -> Any:
         end = time.monotonic() + self.patience_seconds
         pause = _FIRST_PAUSE_SECONDS
+        signed_in_again = False
         while True:
             try:
                 return self._once(method, path, query, body, content, headers)
+            except NotSignedInError:
+                if self._sign_in is None or signed_in_again:
+                    raise
+                self._token, signed_in_again = self._sign_in(True), True  # noqa: FBT003 - the same.
             except BusyError as fault:
                 asked = 0.0 if isinstance(fault, UnreachableError) else fault.retry_after_seconds
                 wait = max(asked, pause * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret.
@@ -223,8 +232,8 @@ class Transport:
         return self._http
 
     def _headers(self) -> dict[str, str]:
-        if callable(self._token):
-            self._token = self._token()
+        if self._token is None and self._sign_in is not None:
+            self._token = self._sign_in(False)  # noqa: FBT003 - the one argument that there is.
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _address(self, path: str) -> str:

@@ -4,16 +4,17 @@ import dataclasses
 import json
 import os
 import tempfile
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
+from millpond.audit.proof import Verdict
 from millpond.client.audit import SITE
 from millpond.client.call import EXISTING, Call, shared
 from millpond.client.client import Client
 from millpond.client.exits import NotGenuineError
-from millpond.client.screen import Column
+from millpond.client.screen import Column, to_json
 from millpond.client.verifying import verify_file
 
 _NEWEST = 50
@@ -31,11 +32,30 @@ def log() -> None:
 @log.command("show")
 @site_option
 @click.option("--most", type=click.IntRange(1), default=_NEWEST, show_default=True, help="At most.")
+@click.option("--verb", help="Only this verb; dataset.* for all of a noun.")
+@click.option("--by", "actor", help="Only by the user of this name.")
+@click.option("--target", help="Only what was done to this; may end in *.")
+@click.option("--since", type=click.DateTime(), help="Not before this time, of this machine.")
 @shared
-def show_log(call: Call, site: bool, most: int) -> None:
+def show_log(
+    call: Call,
+    site: bool,
+    most: int,
+    verb: str | None,
+    actor: str | None,
+    target: str | None,
+    since: datetime | None,
+) -> None:
     """Show the newest entries, newest first."""
     with call.client() as client:
-        found = client.log.list(project=SITE if site else None, most=most)
+        found = client.log.list(
+            verb=verb,
+            actor=actor,
+            target=target,
+            since=since.astimezone() if since else None,
+            project=SITE if site else None,
+            most=most,
+        )
     columns: list[Column] = [
         ("NO.", lambda one: one.number),
         ("WHEN", lambda one: one.at),
@@ -66,7 +86,7 @@ def verify_log(
         verdict = verify_file(file, key.read_text(), kept)
     else:
         with call.client() as client:
-            keys = key.read_text() if key else json.dumps(client.log.key())
+            keys = key.read_text() if key else json.dumps(to_json(client.log.key()))
             if file is not None:
                 verdict = verify_file(file, keys, kept)
             else:
@@ -87,7 +107,7 @@ def verify_log(
 
 def verify_online(
     client: Client, keys: str, project: str | None = None, checkpoint: str | None = None
-) -> Any:
+) -> Verdict:
     """Export the record to a temporary file and check it here."""
     with tempfile.TemporaryDirectory(prefix="millpond-log-") as folder:
         export = client.log.export(Path(folder) / "log", project=project)
@@ -127,8 +147,8 @@ def show_checkpoint(call: Call, file: Path | None) -> None:
     _give(call, found, file)
 
 
-def _give(call: Call, value: dict[str, Any], file: Path | None) -> None:
-    text = json.dumps(value, indent=2)
+def _give(call: Call, value: object, file: Path | None) -> None:
+    text = json.dumps(to_json(value), indent=2)
     if file is None:
         click.echo(text)
         return

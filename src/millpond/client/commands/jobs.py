@@ -2,8 +2,8 @@
 
 import click
 
-from millpond.client.call import Call, shared
-from millpond.client.screen import Column
+from millpond.client.call import Call, shared, yes_option
+from millpond.client.screen import Column, shown
 from millpond.jobs.values import JOB_STATES
 
 
@@ -68,10 +68,27 @@ def requeue_job(call: Call, job_id: str) -> None:
     call.say(f"{found.id} is {found.state} again.", found)
 
 
-@job.command("schedules")
+@job.command("cancel")
+@click.argument("job_id", metavar="ID")
+@yes_option
+@shared
+def cancel_job(call: Call, job_id: str, yes: bool) -> None:
+    """Cancel the job ID, which has not ended."""
+    call.confirm(f"Cancel {job_id}?", yes=yes)
+    with call.client() as client:
+        found = client.jobs.cancel(job_id)
+    call.say(f"{found.id} is {found.state}.", found)
+
+
+@job.group("schedule")
+def schedule() -> None:
+    """What is put into the queue by the clock."""
+
+
+@schedule.command("list")
 @shared
 def list_schedules(call: Call) -> None:
-    """List what is put into the queue by the clock."""
+    """List the schedules by name."""
     with call.client() as client:
         found = client.jobs.schedules()
     columns: list[Column] = [
@@ -84,3 +101,51 @@ def list_schedules(call: Call) -> None:
         ("LAST", lambda one: one.last_at),
     ]
     call.show_list(found, columns, "There are no schedules.")
+
+
+@schedule.command("show")
+@click.argument("name")
+@shared
+def show_schedule(call: Call, name: str) -> None:
+    """Show the schedule NAME."""
+    with call.client() as client:
+        found = client.jobs.schedule(name)
+    call.show(
+        found,
+        [
+            ("name", found.name),
+            ("kind", found.kind),
+            ("cron", found.cron),
+            ("time zone", found.time_zone),
+            ("on", found.is_enabled),
+            ("next", found.next_at),
+            ("last", found.last_at),
+            ("facts", found.facts),
+        ],
+    )
+
+
+@schedule.command("set")
+@click.argument("name")
+@click.option("--kind", required=True, help="The kind of job, for example audit.seal.")
+@click.option("--cron", required=True, help="Five fields, or six with seconds first.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Where the fields are read.")
+@click.option("--off", is_flag=True, help="Keep it, but put nothing.")
+@shared
+def set_schedule(call: Call, name: str, kind: str, cron: str, time_zone: str, off: bool) -> None:
+    """Make the schedule NAME, or change it."""
+    with call.client() as client:
+        found = client.jobs.set_schedule(name, kind, cron, time_zone=time_zone, is_enabled=not off)
+    call.say(f"{found.name}: next at {shown(found.next_at)}.", found)
+
+
+@schedule.command("remove")
+@click.argument("name")
+@yes_option
+@shared
+def remove_schedule(call: Call, name: str, yes: bool) -> None:
+    """Forget the schedule NAME; jobs that it has put stay."""
+    call.confirm(f"Forget the schedule {name!r}?", yes=yes)
+    with call.client() as client:
+        client.jobs.remove_schedule(name)
+    call.say(f"Forgot {name}.", {"removed": name})

@@ -148,7 +148,7 @@ def remove_member(call: Call, user: str, yes: bool) -> None:
     call.confirm(f"Take {user!r} out of the project?", yes=yes)
     with call.client() as client:
         client.members.remove(user)
-    call.say(f"{user} is no member any more.")
+    call.say(f"{user} is no member any more.", {"removed": user})
 
 
 @click.group()
@@ -190,4 +190,4 @@ def remove_secret(call: Call, name: str, yes: bool) -> None:
     call.confirm(f"Forget the secret {name!r}? Steps that need it will be refused.", yes=yes)
     with call.client() as client:
         client.secrets.remove(name)
-    call.say(f"Forgot {name}.")
+    call.say(f"Forgot {name}.", {"removed": name})

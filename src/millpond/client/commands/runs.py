@@ -14,6 +14,10 @@ from millpond.client.screen import Column, seconds_text, size_text
 from millpond.ground.errors import ConflictError
 from millpond.pipelines.values import RUN_ENDED, Run, Task
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_CODE = click.Path(exists=True, file_okay=False, path_type=Path)
+_LIMIT_HELP = "Of the program: slots, seconds, memory_bytes, disk_bytes."
+_INPUT_HELP = "Data by name: a dataset's address, or a path that is pushed first."
 _LISTED = 50
 _MANY_TASKS = 10_000
 
@@ -46,16 +50,15 @@ def run() -> None:
 
 @run.command("start")
 @click.argument("pipeline", required=False)
-@click.option("--program", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Run this script instead: .py, .R, .sh or anything executable.")  # fmt: skip
+@click.option("--program", type=_FILE, help="Run this script instead: .py, .R, .sh, or with #!.")
+@click.option("--code", type=_CODE, help="Send this whole folder, which holds the program.")
 @click.option("--env", "environment", metavar="ADDRESS", help="Environment of the program.")
-@click.option("--input", "-i", "inputs", multiple=True, metavar="NAME=DATA",
-              help="Data by name: a dataset's address, or a path that is pushed first.")  # fmt: skip
+@click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help=_LIMIT_HELP)
+@click.option("--network", is_flag=True, help="Let the program use the network.")
+@click.option("--secret", "secrets", multiple=True, metavar="NAME", help="Give it this secret.")
+@click.option("--input", "-i", "inputs", multiple=True, metavar="NAME=DATA", help=_INPUT_HELP)
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter.")
-@click.option("--params-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Parameters as a JSON file; --param counts more.")  # fmt: skip
-@click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE",
-              help="Of a program: slots, seconds, memory_bytes, disk_bytes, processes.")  # fmt: skip
+@click.option("--params-file", type=_FILE, help="Parameters as a JSON file; --param counts more.")
 @click.option("--wait", "-w", is_flag=True, help="Follow the run to its end.")
 @click.option("--output", "-o", type=FOLDER, help="Bring the outputs into this folder; waits.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
@@ -64,11 +67,14 @@ def start_run(
     call: Call,
     pipeline: str | None,
     program: Path | None,
+    code: Path | None,
     environment: str | None,
+    limits: tuple[str, ...],
+    network: bool,
+    secrets: tuple[str, ...],
     inputs: tuple[str, ...],
     parameters: tuple[str, ...],
     params_file: Path | None,
-    limits: tuple[str, ...],
     wait: bool,
     output: Path | None,
     overwrite: bool,
@@ -80,20 +86,21 @@ def start_run(
     """
     if (pipeline is None) == (program is None):
         raise click.UsageError("Name a PIPELINE or a --program, one of them.")
-    if pipeline is not None and (environment or limits):
-        raise click.UsageError("--env and --limit belong to a --program; a pipeline has its own.")
+    if pipeline is not None and (code or environment or limits or network or secrets):
+        raise click.UsageError(
+            "--code, --env, --limit, --network and --secret belong to a --program."
+        )
     with call.client() as client:
         values = read_values(client, pipeline, parameters, params_file)
-        bounds = read_limits(limits)
+        bounds = read_limits(limits) | {"network": network, "secrets": list(secrets)}
         with call.progress() as on_progress:
             data = resolve_inputs(call, client, inputs, on_progress)
-        if pipeline is not None:
-            started = client.runs.start(pipeline, data, values)
-        else:
-            assert program is not None  # noqa: S101 - checked above.
+        if program is not None:
             started = client.runs.start_program(
-                program, data, values, environment=environment, options=bounds
+                program, data, values, code=code, environment=environment, limits=bounds
             )
+        else:
+            started = client.runs.start(str(pipeline), data, values)
         if not wait and output is None:
             call.say(
                 f"Started {started.id}; `millpond run show {started.id}` tells how far it is.",

@@ -16,7 +16,6 @@ _LIMITS = {
     "memory_bytes": int,
     "disk_bytes": int,
     "seconds": float,
-    "processes": int,
 }
 
 
@@ -83,16 +82,13 @@ def read_limits(pairs: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     faults: list[Fault] = []
     for name, text in split_pairs(pairs, "limit").items():
-        if name == "network" and text in ("true", "false"):
-            found[name] = text == "true"
-        elif name in _LIMITS:
+        if name in _LIMITS:
             try:
                 found[name] = _LIMITS[name](text)
             except ValueError:
                 faults.append(Fault(f"limits.{name}", f"{text!r} is no number"))
         else:
-            known = ", ".join([*_LIMITS, "network=true"])
-            faults.append(Fault(f"limits.{name}", f"unknown, or not its kind of value: {known}"))
+            faults.append(Fault(f"limits.{name}", f"there is none; there are {', '.join(_LIMITS)}"))
     if faults:
         raise InvalidError(
             "Some of the limits can't be read.", next_step="Mend these.", faults=faults

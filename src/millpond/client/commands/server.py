@@ -1,0 +1,57 @@
+"""The command that starts the server."""
+
+import os
+import signal
+import types
+from pathlib import Path
+
+import click
+
+from millpond.client.call import Call, shared
+from millpond.client.local import default_data_folder, find_server
+from millpond.client.process import answers, start_server
+from millpond.ground.errors import ConflictError
+
+_ENDED_BY_US = {0, -signal.SIGINT, -signal.SIGTERM, 130, 143}
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), help="Folder of all its data."
+)
+@click.option("--host", help="Address to listen on; else the settings', 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 for a free one; else 8787.")
+@shared
+def up(call: Call, data: Path | None, host: str | None, port: int | None) -> int:
+    """Start the server in the foreground; Ctrl-C stops it.
+
+    On a new data folder it prints a one-time link and code that make the first administrator.
+    On this machine, by the same user, every other command finds it and signs in by itself.
+    """
+    folder = (data or default_data_folder(os.environ)).expanduser().resolve()
+    running = find_server(folder)
+    if running is not None and answers(running.url):
+        raise ConflictError(
+            f"A server runs on {folder} already, at {running.url}.",
+            next_step="Use it, or stop it, or give another folder: millpond up --data DIR.",
+        )
+    call.change_config(data_folders=call.config().with_data_folder(folder).data_folders)
+    server = start_server(folder, host=host, port=port)
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        del number, frame
+        server.process.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        ready = server.wait_ready()
+        call.say(
+            f"Millpond answers at {ready.url}; its data lie in {folder}. Ctrl-C stops it.",
+            {"url": ready.url, "data": folder, "process": ready.process},
+        )
+        code = server.process.wait()
+    except KeyboardInterrupt:
+        code = server.stop()
+    finally:
+        server.stop()
+    return 0 if code in _ENDED_BY_US else 1
