@@ -86,12 +86,27 @@ def _is_special(letter: str) -> bool:
 
 
 def _unique(name: str, taken: set[str]) -> str:
+    """Give a name that is no other's, nor a folder where another is a file."""
     stem, dot, ending = name.rpartition(".")
     if not stem or "/" in ending:
         stem, dot, ending = name, "", ""
-    number, free = 1, name
-    while free.casefold() in taken:  # Also alike where upper and lower case are the same.
+    while any(folder in taken for folder in _folders(stem.casefold())):
+        stem = f"_{stem}"  # A file stands where its folder would be: no number helps.
+    number, free = 1, stem + dot + ending
+    while not _is_free(free, taken):
         number += 1
         free = f"{stem} ({number}){dot}{ending}"
-    taken.add(free.casefold())
+    folded = free.casefold()  # Also alike where upper and lower case are the same.
+    taken.add(folded)
+    taken.update(f"{parent}/" for parent in _folders(folded))
     return free
+
+
+def _is_free(name: str, taken: set[str]) -> bool:
+    folded = name.casefold()
+    return folded not in taken and f"{folded}/" not in taken
+
+
+def _folders(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: place + 1]) for place in range(len(parts))]
