@@ -1,10 +1,19 @@
-"""May X do Y? The questions that every other room asks."""
+"""What can be done with projects, their members and secrets; and may X do Y?"""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from millpond.audit.actions import note
 from millpond.ground.actor import SYSTEM, Actor
 from millpond.ground.errors import ConflictError, NotAllowedError, NotFoundError
+from millpond.ground.ids import new_id
+from millpond.ground.page import PAGE_LIMIT, Page, decode_cursor, make_page
 from millpond.people import rules, store
-from millpond.people.values import Project
+from millpond.people.values import Member, Project, Secret
+from millpond.people.vault import SecretBox
 from millpond.storage.database import Transaction
+
+PROJECT_NAME_LENGTH = 60
 
 
 def require(tx: Transaction, actor: Actor, permission: str, project_id: str | None = None) -> None:
@@ -69,12 +78,16 @@ def _check_in_project(
         )
     _check_scopes(actor, permission)
     if found.is_archived and rules.is_refused_in_archive(permission):
-        raise ConflictError(
-            f"Project {found.name!r} is archived and takes no changes.",
-            next_step=f"An owner can bring it back: `millpond project unarchive {found.name}`.",
-            project=found.name,
-        )
+        raise _archived(found)
     return found
+
+
+def _archived(found: Project) -> ConflictError:
+    return ConflictError(
+        f"Project {found.name!r} is archived and takes no changes.",
+        next_step=f"An owner can bring it back: `millpond project unarchive {found.name}`.",
+        project=found.name,
+    )
 
 
 def _check_scopes(actor: Actor, permission: str) -> None:
@@ -86,3 +99,231 @@ def _check_scopes(actor: Actor, permission: str) -> None:
             permission=permission,
             scopes=sorted(actor.scopes or ()),
         )
+
+
+# Projects --------------------------------------------------------------------------------------
+
+
+def add_project(tx: Transaction, actor: Actor, name: str, description: str = "") -> Project:
+    """Make a project, whose owner the actor becomes.
+
+    Raises:
+        InvalidError: the name is not good.
+        ConflictError: the name is taken, perhaps by a project that the actor cannot see.
+    """
+    require(tx, actor, "project.create")
+    rules.refuse("The project", rules.faults_of_name("name", name, PROJECT_NAME_LENGTH))
+    made = Project(new_id("project"), name, description, is_archived=False, made_at=tx.now, role="")
+    if not store.add_project(tx, made):
+        raise ConflictError(
+            f"The name {name!r} is taken.", next_step="Choose another name.", name=name
+        )
+    if actor != SYSTEM:
+        store.set_role(tx, made.id, actor.user_id, "owner")
+        made = replace(made, role="owner")
+    note(tx, actor, "project.added", f"project/{name}", project_id=made.id, after=_facts(made))
+    return made
+
+
+def list_projects(
+    tx: Transaction,
+    actor: Actor,
+    *,
+    is_all: bool = False,
+    cursor: str | None = None,
+    limit: int = PAGE_LIMIT,
+) -> Page[Project]:
+    """Give one's projects in the order of their names; an administrator may ask for all."""
+    require(tx, actor, "project.list")
+    if is_all:
+        require(tx, actor, "system.read")
+    key = decode_cursor(cursor, str)
+    after = str(key[0]) if key else ""
+    find = store.list_all_projects if is_all else store.list_projects
+    found = find(tx, actor.user_id, after=after, limit=limit + 1)
+    return make_page(found, limit, lambda project: [project.name])
+
+
+def change_project(
+    tx: Transaction,
+    actor: Actor,
+    name: str,
+    *,
+    description: str | None = None,
+    is_archived: bool | None = None,
+) -> Project:
+    """Change a project; what is None stays.
+
+    Raises:
+        ConflictError: it is archived, and stays so.
+    """
+    before = open_project(tx, actor, name, "project.write")
+    store.lock_project(tx, before.id)
+    if before.is_archived and is_archived is not False:
+        raise _archived(before)
+    wanted = {"description": description, "is_archived": is_archived}
+    values = {field: value for field, value in wanted.items() if value is not None}
+    if values:
+        store.change_project(tx, before.id, **values)
+    after = open_project(tx, actor, name, "project.write")
+    note(
+        tx, actor, "project.changed", f"project/{name}",
+        project_id=before.id, before=_facts(before), after=_facts(after),
+    )  # fmt: skip
+    return after
+
+
+def _facts(found: Project) -> dict[str, object]:
+    return {
+        "name": found.name,
+        "description": found.description,
+        "is_archived": found.is_archived,
+    }
+
+
+# Members ---------------------------------------------------------------------------------------
+
+
+def list_members(
+    tx: Transaction,
+    actor: Actor,
+    project: str,
+    *,
+    cursor: str | None = None,
+    limit: int = PAGE_LIMIT,
+) -> Page[Member]:
+    """Give a project's members in the order of their names."""
+    found = open_project(tx, actor, project, "member.read")
+    key = decode_cursor(cursor, str)
+    after = str(key[0]) if key else ""
+    members = store.list_members(tx, found.id, after=after, limit=limit + 1)
+    return make_page(members, limit, lambda member: [member.user])
+
+
+def set_member(tx: Transaction, actor: Actor, project: str, user: str, role: str) -> Member:
+    """Give someone a role in a project, or another one.
+
+    Raises:
+        NotFoundError: there is no such user.
+        ConflictError: the project would lose its last owner.
+    """
+    found = open_project(tx, actor, project, "member.write")
+    store.lock_project(tx, found.id)
+    user_id = _user_id(tx, user)
+    before = store.role_of(tx, found.id, user_id)
+    store.set_role(tx, found.id, user_id, role)
+    _refuse_without_owner(tx, found, user)
+    note(
+        tx, actor, "member.changed" if before else "member.added", f"member/{user}",
+        project_id=found.id, before=before, after=role,
+    )  # fmt: skip
+    return store.member(tx, found.id, user_id)
+
+
+def remove_member(tx: Transaction, actor: Actor, project: str, user: str) -> None:
+    """Take someone's role in a project away.
+
+    Raises:
+        NotFoundError: they are no member.
+        ConflictError: the project would lose its last owner.
+    """
+    found = open_project(tx, actor, project, "member.write")
+    store.lock_project(tx, found.id)
+    user_id = _user_id(tx, user)
+    before = store.role_of(tx, found.id, user_id)
+    if before is None:
+        raise NotFoundError(
+            f"{user!r} is no member of project {project!r}.",
+            next_step=f"List the members with `millpond member list {project}`.",
+            user=user,
+        )
+    store.remove_member(tx, found.id, user_id)
+    _refuse_without_owner(tx, found, user)
+    note(tx, actor, "member.removed", f"member/{user}", project_id=found.id, before=before)
+
+
+def _user_id(tx: Transaction, name: str) -> str:
+    user_id = store.find_user_id(tx, name)
+    if user_id is None:
+        raise NotFoundError(
+            f"There is no user {name!r}.",
+            next_step="Check the name, or ask an administrator to make the account.",
+            user=name,
+        )
+    return user_id
+
+
+def _refuse_without_owner(tx: Transaction, found: Project, user: str) -> None:
+    if store.count_owners(tx, found.id) == 0:
+        raise ConflictError(
+            f"{user!r} is the last owner of project {found.name!r}.",
+            next_step="Make someone else an owner first.",
+            project=found.name,
+        )
+
+
+# Secrets ---------------------------------------------------------------------------------------
+
+
+def set_secret(
+    tx: Transaction, actor: Actor, project: str, name: str, value: str, *, box: SecretBox
+) -> Secret:
+    """Keep a secret, encrypted; its value is never shown again.
+
+    Raises:
+        InvalidError: the name cannot be a variable's.
+    """
+    found = open_project(tx, actor, project, "secret.write")
+    rules.refuse("The secret", rules.faults_of_secret_name(name))
+    sealed = box.seal(found.id, name, value)
+    kept = store.set_secret(tx, found.id, name, sealed, actor.name)
+    note(tx, actor, "secret.set", f"secret/{name}", project_id=found.id)
+    return kept
+
+
+def list_secrets(
+    tx: Transaction,
+    actor: Actor,
+    project: str,
+    *,
+    cursor: str | None = None,
+    limit: int = PAGE_LIMIT,
+) -> Page[Secret]:
+    """Give the names of a project's secrets."""
+    found = open_project(tx, actor, project, "secret.list")
+    key = decode_cursor(cursor, str)
+    after = str(key[0]) if key else ""
+    secrets = store.list_secrets(tx, found.id, after=after, limit=limit + 1)
+    return make_page(secrets, limit, lambda secret: [secret.name])
+
+
+def remove_secret(tx: Transaction, actor: Actor, project: str, name: str) -> None:
+    """Forget a secret."""
+    found = open_project(tx, actor, project, "secret.write")
+    if not store.remove_secret(tx, found.id, name):
+        raise _no_secrets([name])
+    note(tx, actor, "secret.removed", f"secret/{name}", project_id=found.id)
+
+
+def secret_values(
+    tx: Transaction, project_id: str, names: Sequence[str], *, box: SecretBox
+) -> dict[str, str]:
+    """Give secrets' values for a task that was granted them; for tasks only.
+
+    Raises:
+        NotFoundError: one of them is not there.
+        ConflictError: one cannot be opened with this installation's key.
+    """
+    sealed = store.sealed_secrets(tx, project_id, names)
+    if missing := [name for name in names if name not in sealed]:
+        raise _no_secrets(missing)
+    return {name: box.open(project_id, name, sealed[name]) for name in names}
+
+
+def _no_secrets(names: Sequence[str]) -> NotFoundError:
+    return NotFoundError(
+        f"The project has no secret {', '.join(names)}.",
+        next_step="Set it with `millpond secret set`, or list what there is with"
+        " `millpond secret list`.",
+        secrets=list(names),
+    )

@@ -4,6 +4,9 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
+LOCAL_KEY_FILE = "local.key"
+"""In the server's folder of keys; who can read it may sign in as an administrator on loopback."""
+
 
 @dataclass(frozen=True)
 class User:

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from millpond.ground.canonical import canonical_json
 from millpond.ground.errors import ConflictError
 from millpond.ground.key_files import read_or_make
+from millpond.people.values import LOCAL_KEY_FILE
 
 SECRETS_KEY_FILE = "secrets.key"
-LOCAL_KEY_FILE = "local.key"
 _FORM = b"\x01"
 _NONCE_BYTES, _KEY_BYTES = 12, 32
 
@@ -26,7 +26,8 @@ class SecretBox:
     def seal(self, project_id: str, name: str, value: str) -> bytes:
         """Encrypt a value for one place."""
         nonce = os.urandom(_NONCE_BYTES)
-        return _FORM + nonce + self._cipher.encrypt(nonce, value.encode(), _place(project_id, name))
+        place = _FORM + _place(project_id, name)
+        return _FORM + nonce + self._cipher.encrypt(nonce, value.encode(), place)
 
     def open(self, project_id: str, name: str, sealed: bytes) -> str:
         """Decrypt a value.
@@ -36,9 +37,8 @@ class SecretBox:
         """
         nonce, text = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
-            if sealed[:1] != _FORM:
-                raise InvalidTag
-            return self._cipher.decrypt(nonce, text, _place(project_id, name)).decode()
+            place = sealed[:1] + _place(project_id, name)
+            return self._cipher.decrypt(nonce, text, place).decode()
         except (InvalidTag, ValueError):
             raise ConflictError(
                 f"The secret {name} cannot be opened with this installation's key.",

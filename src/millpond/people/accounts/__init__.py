@@ -1,0 +1,1 @@
+"""Accounts: users, sessions, API tokens, setting up and signing in."""
