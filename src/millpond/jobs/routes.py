@@ -20,7 +20,12 @@ def routes(kinds: Collection[str], endings: Mapping[str, Ending] | None = None) 
         endings: what rooms do when a job of theirs is cancelled; the same that the pool has.
     """
     router = APIRouter(tags=["jobs"])
+    _add_jobs(router, endings)
+    _add_schedules(router, kinds)
+    return router
 
+
+def _add_jobs(router: APIRouter, endings: Mapping[str, Ending] | None) -> None:
     @router.get("/jobs", **needs("job.read"))
     def list_jobs(
         call: CallIn, page: PageIn, state: JobState | None = None, kind: str | None = None
@@ -47,6 +52,8 @@ def routes(kinds: Collection[str], endings: Mapping[str, Ending] | None = None) 
         """Cancel a job that has not ended."""
         return call.make(lambda tx: actions.cancel(tx, call.actor, job_id, endings=endings))
 
+
+def _add_schedules(router: APIRouter, kinds: Collection[str]) -> None:
     @router.get("/schedules", **needs("job.read"))
     def list_schedules(call: CallIn, page: PageIn) -> Page[Schedule]:
         """List schedules by name."""
@@ -72,5 +79,3 @@ def routes(kinds: Collection[str], endings: Mapping[str, Ending] | None = None) 
     def remove_schedule(call: CallIn, name: str) -> None:
         """Delete a schedule; jobs that it has put stay."""
         call.change(lambda tx: schedules.remove_schedule(tx, call.actor, name))
-
-    return router
