@@ -104,7 +104,7 @@ class Dispatcher:
 
     def _pump(self) -> None:
         """Start whatever may start now."""
-        refused: list[tuple[_Waiting, MillpondError]] = []
+        refused: list[tuple[_Waiting, str]] = []
         with self._lock:
             while not self._is_closed and self._books.queues:
                 nodes = self._engine.nodes()
@@ -120,10 +120,9 @@ class Dispatcher:
                     break
                 except MillpondError as fault:
                     self._books.keys.discard(waiting.task.key)
-                    refused.append((waiting, fault))
-        for waiting, fault in refused:
-            reason = f"{fault.message} {fault.next_step}"
-            self._tell(waiting.on_done, _never_ran(waiting.task, "failed", reason))
+                    refused.append((waiting, f"{fault.message} {fault.next_step}"))
+        for each, reason in refused:
+            self._tell(each.on_done, _never_ran(each.task, "failed", reason))
 
     def _choose(self, nodes: list[NodeInfo]) -> tuple[tuple[str, str], _Waiting, str] | None:
         heads = [
@@ -170,7 +169,7 @@ class Dispatcher:
     def _tell(self, on_done: OnDone, report: TaskReport) -> None:
         try:
             on_done(report)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a caller's fault must not stop the queue.
             _log.exception("the report of task %s was not taken", report.key)
 
 

@@ -23,6 +23,11 @@ from millpond.kit.clearing import clear_folder
 _SYSTEM_PYTHON = "/usr/bin/python3"
 
 
+def scratch_prefix(root: Path) -> str:
+    """Give what the names of an engine's control groups and sandboxes begin with."""
+    return f"millpond-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:8]}-"
+
+
 class Scratch:
     """Folders for sandboxes, code by digest, the plain environment. Safe to share."""
 
@@ -44,7 +49,7 @@ class Scratch:
                 f"Another engine uses the folder {self.root}.",
                 next_step="Stop the other Millpond, or give this one a data folder of its own.",
             ) from fault
-        self.prefix = f"millpond-{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]}-"
+        self.prefix = scratch_prefix(self.root)
         self._numbers = itertools.count(1)
         self._making = threading.Lock()
         for name in ("sandboxes", "code", "etc"):
