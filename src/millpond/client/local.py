@@ -100,7 +100,7 @@ class LocalSignIn:
         key = self._key()
         transport = Transport(self._server.url)
         try:
-            given = decode(LocalChallenge, transport.post("/sessions/local/challenge"))
+            given = decode(LocalChallenge, transport.post("/sessions/challenge"))
             proof = local_proof(key, given.challenge, "")
             body = {"challenge": given.challenge, "name": "", "proof": proof}
             made = decode(NewToken, transport.post("/sessions/local", body))

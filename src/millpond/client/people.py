@@ -6,11 +6,25 @@ from datetime import UTC, datetime, timedelta
 from millpond.client.decoding import decode
 from millpond.client.room import Room
 from millpond.client.transport import place
-from millpond.people.values import Me, Member, NewToken, Project, Secret, Token, User
+from millpond.people.values import Me, Member, NewToken, Project, Secret, SetupState, Token, User
 
 
 class AccountRoom(Room):
     """The one who is signed in."""
+
+    def is_setup_needed(self) -> bool:
+        """Say whether the first administrator is still to be made."""
+        return self._transport.read(SetupState, "/setup").is_needed
+
+    def set_up(self, code: str, name: str, password: str) -> NewToken:
+        """Make the first administrator with the one-time code that the server printed."""
+        body = {"code": code, "name": name, "password": password}
+        return decode(NewToken, self._transport.post("/setup", body))
+
+    def sign_in(self, name: str, password: str) -> NewToken:
+        """Sign in with a name and a password; gives a session's token."""
+        body = {"name": name, "password": password}
+        return decode(NewToken, self._transport.post("/sessions", body))
 
     def me(self) -> Me:
         """Say who is signed in, and what the token allows."""

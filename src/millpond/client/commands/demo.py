@@ -1,4 +1,4 @@
-"""The command that shows it all: a predictor works through real files, and the record is checked."""
+"""The command that shows it all: a predictor works through real files, on record."""
 
 import contextlib
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 import millpond
-from millpond.client.call import Call, shared
+from millpond.client.call import EXISTING, FOLDER, Call, shared
 from millpond.client.client import Client
 from millpond.client.commands.audit import verify_online
 from millpond.client.commands.following import follow_run
@@ -39,12 +39,9 @@ _PACKAGE = Path(millpond.__file__).parent
 
 
 @click.command()
-@click.option("--data", type=click.Path(file_okay=False, path_type=Path),
-              help="Folder of the demonstration's server; else in the user's data directory.")  # fmt: skip
-@click.option("--files", type=click.Path(exists=True, path_type=Path),
-              help="Your own files; else this machine's Python library and Millpond itself.")  # fmt: skip
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for the outputs; else a new one in the data folder.")  # fmt: skip
+@click.option("--data", type=FOLDER, help="The demonstration's server; else in your data folder.")
+@click.option("--files", type=EXISTING, help="Your own files; else Python's library and Millpond.")
+@click.option("--output", type=FOLDER, help="Folder for the outputs; else a new one below --data.")
 @click.option("--exit", "ends", is_flag=True, help="End when done, also on a terminal.")
 @shared
 def demo(

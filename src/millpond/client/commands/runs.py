@@ -65,6 +65,7 @@ def run() -> None:
 @shared
 def start_run(
     call: Call,
+    *,
     pipeline: str | None,
     program: Path | None,
     code: Path | None,
