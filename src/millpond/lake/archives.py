@@ -24,7 +24,7 @@ from typing import IO, BinaryIO, cast
 
 from millpond.ground.errors import ConflictError, Fault, InvalidError
 from millpond.lake import rules
-from millpond.lake.forward import Forward, XzReader
+from millpond.lake.forward import Forward, Pieces, XzReader
 from millpond.lake.values import FileEntry, LakeLimits, encode_path, object_key
 from millpond.storage.port import ObjectStore
 
@@ -203,7 +203,7 @@ def _keep(
         with closing(member.open()) as content:
             if entry.size > _SMALL_BYTES:
                 with suppress(ConflictError):  # Somebody else was quicker with the same content.
-                    objects.put(key, cast("BinaryIO", content))
+                    objects.put(key, cast("BinaryIO", Pieces(content, _CHUNK)))
                 continue
             batch.append((key, content.read()))
         waiting += entry.size
@@ -259,7 +259,7 @@ def _find_overlaps(archive: zipfile.ZipFile, file: BinaryIO) -> set[int]:
     """Give the offsets of files that share bytes with the one after: how the worst bombs work."""
     overlapping: set[int] = set()
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    starts = [info.header_offset for info in infos[1:]] + [archive.start_dir]
+    starts = [*(info.header_offset for info in infos), archive.start_dir][1:]
     for info, following in zip(infos, starts, strict=True):
         file.seek(info.header_offset)
         names = struct.unpack("<26xHH", file.read(30))
@@ -304,8 +304,8 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
 def _check_tail(guard: Forward) -> None:
     """Make sure that the end is an end: ``tarfile`` stops quietly at the first broken header."""
     guard.allow(None)
-    if guard.last.strip(b"\0") or len(guard.last) not in (0, _BLOCK):
-        raise tarfile.ReadError("a header is broken")
+    if guard.last != bytes(_BLOCK):
+        raise tarfile.ReadError("a header is broken, or the end is missing")
     left = _TAIL_BYTES_MOST
     while piece := guard.read(64 << 10):
         left -= len(piece)

@@ -1,7 +1,7 @@
 """Readers that keep a parser of archives from reading more than it should."""
 
 import lzma
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 _BLOCK = 512
 _CHUNK = 256 << 10
@@ -54,6 +54,19 @@ class Forward:
 
     def close(self) -> None:
         """Leave the file to its owner."""
+
+
+class Pieces:
+    """Hands out a file in small pieces, however much is asked for at once."""
+
+    def __init__(self, file: IO[bytes], size_most: int) -> None:
+        """Read at most ``size_most`` bytes at a time."""
+        self._file = file
+        self._size_most = size_most
+
+    def read(self, size: int = -1) -> bytes:
+        """Read; none only at the end."""
+        return self._file.read(min(size, self._size_most) if size >= 0 else self._size_most)
 
 
 class XzReader:
