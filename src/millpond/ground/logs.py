@@ -31,7 +31,7 @@ def set_up_logs(
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(capture=True)
-    for noisy in ("uvicorn.access", "httpx", "httpcore"):  # The frame writes its own line.
+    for noisy in ("uvicorn", "httpx", "httpcore"):  # The frame writes its own lines.
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -19,6 +19,7 @@ class FolderLock:
         Raises:
             ConflictError: another server holds it; names its process and its address.
         """
+        self._data = data
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._descriptor = os.open(
             data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -42,8 +43,18 @@ class FolderLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text, 0)
 
+    def announce(self, url: str, version: str) -> None:
+        """Write ``DATA/server.json``, by which programs of the same user find this server."""
+        half = self._data / "server.json.new"
+        half.unlink(missing_ok=True)
+        facts = {"url": url, "pid": os.getpid(), "version": version}
+        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(facts, file)
+        half.replace(self._data / "server.json")
+
     def close(self) -> None:
-        """Give the lock back."""
+        """Take the announcement away and give the lock back."""
+        (self._data / "server.json").unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:

@@ -201,7 +201,10 @@ async def _signed_in(request: Request) -> Call:
 
 
 async def _anyone(request: Request) -> OpenCall:
-    actor = await find_caller(request)
+    try:
+        actor = await find_caller(request)
+    except NotSignedInError:  # An expired token must not keep anybody from signing in anew.
+        actor = None
     call = OpenCall(request, request.app.state.database, actor)
     await call.read_key()
     return call

@@ -1,0 +1,404 @@
+"""The server: opens the database, the objects and the engine, and joins the rooms.
+
+``python -m millpond.main [--data DIR] [--host HOST] [--port PORT] [--settings FILE]``
+"""
+
+import argparse
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from millpond.audit import actions as audit
+from millpond.audit import routes as audit_routes
+from millpond.audit.keys import SealKey, open_seal_key
+from millpond.audit.values import ProjectRef
+from millpond.engine.dispatch import Dispatcher
+from millpond.engine.local import LocalEngine
+from millpond.engine.rules import Unisolated
+from millpond.engine.transfer import ObjectTransfer
+from millpond.engine.values import NodeInfo
+from millpond.environments import routes as environment_routes
+from millpond.environments import tasks as environment_tasks
+from millpond.environments.actions import BUILD_KIND
+from millpond.environments.uv import UvBuilder, choose_interpreter
+from millpond.ground.actor import Actor
+from millpond.ground.errors import MillpondError
+from millpond.ground.key_files import read_or_make
+from millpond.ground.logs import set_up_logs
+from millpond.ground.settings import Settings, load_settings
+from millpond.jobs import actions as jobs
+from millpond.jobs import routes as job_routes
+from millpond.jobs.pool import Pool
+from millpond.jobs.port import Ending, Handler
+from millpond.lake import routes as lake_routes
+from millpond.lake.values import LakeLimits
+from millpond.people import routes as people_routes
+from millpond.people.accounts import actions as accounts
+from millpond.people.accounts import routes as account_routes
+from millpond.people.accounts import store as account_store
+from millpond.people.actions import open_project, require
+from millpond.people.passwords import Passwords
+from millpond.people.vault import open_local_key, open_secret_box
+from millpond.storage import events, migrate
+from millpond.storage import routes as object_routes
+from millpond.storage.chores import Chore, Housekeeper
+from millpond.storage.database import Database, Transaction
+from millpond.storage.folder import FolderStore
+from millpond.storage.locking import FolderLock
+from millpond.storage.port import ObjectStore
+from millpond.storage.s3 import S3Store
+from millpond.web import health, metrics, sse
+from millpond.web.frame import CallIn, build_frame, needs
+from millpond.web.serving import listen, serve_app, url_of
+
+VERSION = version_of("millpond")
+_API = "/api/v1"
+EXIT_CODES = {409: 5, 422: 6, 503: 7}
+"""By the fault's status; the same as the command line's."""
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
+
+
+@dataclass(frozen=True)
+class House:
+    """What a server has opened, for the rooms to use."""
+
+    settings: Settings
+    data: Path
+    url: str
+    database: Database
+    objects: ObjectStore
+    seal_key: SealKey
+    engine: LocalEngine
+    dispatcher: Dispatcher
+    builder: UvBuilder
+    hub: sse.EventHub
+    meters: metrics.Meters
+    uses: accounts.LastUses
+
+
+@dataclass(frozen=True)
+class SystemInfo:
+    """What an administrator asks first.
+
+    Attributes:
+        version: of Millpond.
+        python: of the server.
+        machine: its name and kind.
+        database: ``sqlite`` or ``postgresql``.
+        objects: ``folder`` or ``s3``.
+        nodes: where tasks run.
+        settings: all of them, secrets masked.
+    """
+
+    version: str
+    python: str
+    machine: str
+    database: str
+    objects: str
+    nodes: list[NodeInfo]
+    settings: dict[str, dict[str, Any]]
+
+
+# Opening ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
+    """Open everything, and close it in the reverse order at the end."""
+    with ExitStack() as stack:
+        path = data / "millpond.db"
+        database = Database(
+            settings.database.url or f"sqlite:///{path}", pool_size=settings.database.pool_size
+        )
+        stack.callback(database.close)
+        migrate.upgrade(database)
+        objects = open_objects(settings, data, url)
+        engine = LocalEngine(
+            ObjectTransfer(objects),
+            _folder(settings.engine.scratch_folder, data / "scratch"),
+            slots=settings.engine.slots or None,
+            idle_most=settings.engine.idle_sandboxes,
+            idle_seconds=settings.engine.idle_seconds,
+            unisolated=lambda: _unisolated(settings, database),
+        )
+        stack.callback(engine.close)
+        builder = UvBuilder(
+            _folder(settings.environments.folder, data / "environments"),
+            uv=find_uv(),
+            interpreter=Path(settings.environments.python or choose_interpreter()),
+            environment=_index_variables(settings, os.environ),
+        )
+        yield House(
+            settings=settings,
+            data=data,
+            url=url,
+            database=database,
+            objects=objects,
+            seal_key=open_seal_key(data / "keys"),
+            engine=engine,
+            dispatcher=Dispatcher(engine),
+            builder=builder,
+            hub=sse.EventHub(database),
+            meters=metrics.Meters(),
+            uses=accounts.LastUses(),
+        )
+
+
+def _unisolated(settings: Settings, database: Database) -> Unisolated:
+    host = settings.server.host
+    return Unisolated(
+        is_allowed=settings.engine.allow_unisolated,
+        is_loopback=host.startswith("127.") or host in ("::1", "localhost"),
+        accounts=database.read(account_store.count_users),
+    )
+
+
+def open_objects(settings: Settings, data: Path, url: str) -> ObjectStore:
+    """Open the object store that the settings name."""
+    chosen = settings.objects
+    if chosen.kind == "folder":
+        key = read_or_make(data / "keys" / "objects.key", lambda: os.urandom(32))
+        return FolderStore(_folder(chosen.folder, data / "objects"), url, key)
+    return S3Store(
+        bucket=chosen.bucket,
+        endpoint=chosen.endpoint,
+        region=chosen.region,
+        access_key_id=chosen.access_key_id,
+        secret_access_key=chosen.secret_access_key,
+        allow_http=chosen.allow_http,
+        prefix=chosen.prefix,
+    )
+
+
+def find_uv() -> Path:
+    """Find uv, which is installed with Millpond."""
+    from uv import find_uv_bin
+
+    return Path(find_uv_bin())
+
+
+def _folder(chosen: str, default: Path) -> Path:
+    return Path(chosen).expanduser().absolute() if chosen else default
+
+
+def _index_variables(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    chosen = settings.environments
+    variables = dict(environ)
+    if chosen.index_url:
+        variables["UV_DEFAULT_INDEX"] = chosen.index_url
+    if not chosen.allow_network:
+        variables["UV_OFFLINE"] = "1"
+    return variables
+
+
+# Joining ---------------------------------------------------------------------------------------
+
+
+def build_app(house: House) -> FastAPI:
+    """Hang every room's routes into the frame."""
+
+    def find(tx: Transaction, token: str, is_local: bool) -> Actor | None:
+        return accounts.find_actor(tx, token, is_local, uses=house.uses)
+
+    app = build_frame(
+        house.database,
+        find,
+        version=VERSION,
+        body_bytes=house.settings.server.body_bytes,
+        streams=re.compile(rf"^(/objects/|{lake_routes.STREAMED}$)"),
+        meters=house.meters,
+    )
+    app.include_router(health.routes(house.database, house.objects, VERSION))
+    app.include_router(metrics.routes(house.meters, _check_may_see_system))
+    if isinstance(house.objects, FolderStore):
+        app.include_router(object_routes.routes(house.objects))
+    for router in _rooms(house):
+        app.include_router(router, prefix=_API)
+    return app
+
+
+def _rooms(house: House) -> Iterator[APIRouter]:
+    def open_project_id(tx: Transaction, actor: Actor, name: str) -> str:
+        return open_project(tx, actor, name, "run.read").id
+
+    def find_project(tx: Transaction, actor: Actor, name: str, permission: str) -> ProjectRef:
+        found = open_project(tx, actor, name, permission)
+        return ProjectRef(found.id, found.name)
+
+    chosen = house.settings.people
+    yield account_routes.routes(
+        passwords=Passwords(passes=chosen.argon2_passes, memory_kib=chosen.argon2_memory_kib),
+        local_key=open_local_key(house.data / "keys"),
+    )
+    yield people_routes.routes(box=open_secret_box(house.data / "keys"))
+    yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
+    yield job_routes.routes(_handlers(house).keys(), _endings())
+    yield lake_routes.routes(house.objects, _lake_limits(house.settings))
+    yield environment_routes.routes(house.objects)
+    yield sse.routes(house.hub, open_project_id)
+    yield _system_routes(house)
+
+
+def build_pool(house: House) -> Pool:
+    """Make the workers of the queue, with every room's handlers."""
+    chosen = house.settings.jobs
+    return Pool(
+        house.database,
+        _handlers(house),
+        workers=chosen.workers,
+        lease_seconds=chosen.lease_seconds,
+        poll_seconds=chosen.poll_seconds,
+        endings=_endings(),
+        is_alone=house.database.is_sqlite,
+    )
+
+
+def _handlers(house: House) -> dict[str, Handler]:
+    build = environment_tasks.make_build(house.database, house.objects, house.builder)
+    return {BUILD_KIND: build}
+
+
+def _endings() -> dict[str, Ending]:
+    return {BUILD_KIND: environment_tasks.give_up}
+
+
+def _lake_limits(settings: Settings) -> LakeLimits:
+    chosen = settings.lake
+    return LakeLimits(
+        files=chosen.files,
+        total_bytes=chosen.total_bytes,
+        file_bytes=chosen.file_bytes,
+        ratio=chosen.ratio,
+        pack_files=chosen.pack_files,
+        pack_bytes=chosen.pack_bytes,
+    )
+
+
+def _check_may_see_system(tx: Transaction, actor: Actor) -> None:
+    require(tx, actor, "system.read")
+
+
+def _system_routes(house: House) -> APIRouter:
+    router = APIRouter(tags=["system"])
+
+    @router.get("/system", **needs("system.read"), summary="Show the server")
+    def get_system(call: CallIn) -> SystemInfo:
+        """Show versions, where tasks run, and every setting with secrets masked."""
+        call.read(lambda tx: _check_may_see_system(tx, call.actor))
+        return SystemInfo(
+            version=VERSION,
+            python=platform.python_version(),
+            machine=f"{platform.node()}, {platform.system()} {platform.machine()}",
+            database="sqlite" if house.database.is_sqlite else "postgresql",
+            objects=house.settings.objects.kind,
+            nodes=house.engine.nodes(),
+            settings=house.settings.shown(),
+        )
+
+    return router
+
+
+# Serving ---------------------------------------------------------------------------------------
+
+
+def serve(settings: Settings, data: Path) -> None:
+    """Run a server until it is told to stop."""
+    chosen = settings.server
+    with FolderLock(data) as lock, listen(chosen.host, chosen.port) as listening:
+        url = chosen.url.rstrip("/") or url_of(listening)
+        lock.tell(url)
+        with open_house(settings, data, url) as house:
+            pool, keeper = build_pool(house), Housekeeper(house.database, _chores(house))
+
+            def ready() -> None:
+                pool.start()
+                keeper.start()
+                lock.announce(url, VERSION)
+                _say(f"Millpond is ready at {url}")
+                code = house.database.change(accounts.make_setup_code)
+                if code is not None:
+                    _say(f"Make the first administrator: {url}/setup?code={code}")
+                    _say(f"The code, good once and until the next start: {code}")
+
+            try:
+                serve_app(
+                    build_app(house),
+                    listening,
+                    ready=ready,
+                    closing=house.hub.close,
+                    stop_seconds=chosen.stop_seconds,
+                )
+            finally:
+                house.dispatcher.close()
+                pool.stop(chosen.stop_seconds)
+                keeper.stop()
+
+
+def _chores(house: House) -> list[Chore]:
+    key, seconds = house.seal_key, house.settings.audit.seal_seconds
+    return [
+        Chore(seconds, lambda tx: audit.seal_if_due(tx, key, seconds), at_end=True),
+        Chore(_MINUTE, house.uses.write, at_end=True),
+        Chore(_HOUR, events.forget_old),
+        Chore(_DAY, jobs.forget_old),
+    ]
+
+
+def _say(text: str, *, is_fault: bool = False) -> None:
+    stream = sys.stderr if is_fault else sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the settings and serve; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m millpond.main", description="Run the server.")
+    parser.add_argument("--data", type=Path, help="folder of all data")
+    parser.add_argument("--host", help="address to listen on")
+    parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--settings", type=Path, help="TOML file; default: DATA/settings.toml")
+    given = parser.parse_args(arguments)
+    try:
+        settings, data = find_settings(given, os.environ)
+        set_up_logs(settings.server.log_level)
+        serve(settings, data)
+    except MillpondError as fault:
+        _say(f"{fault.message}\n{fault.next_step}", is_fault=True)
+        return EXIT_CODES.get(fault.status, 1)
+    return 0
+
+
+def find_settings(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Settings, Path]:
+    """Find the data folder and the settings; what the command line says wins."""
+    share = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME", "~")) / ".local/share")
+    folder = environ.get("MILLPOND_SERVER_DATA_FOLDER") or environ.get("MILLPOND_DATA")
+    data = given.data or Path(folder or Path(share) / "millpond")
+    path = given.settings or (
+        Path(environ["MILLPOND_SETTINGS"]) if environ.get("MILLPOND_SETTINGS") else None
+    )
+    default = data.expanduser() / "settings.toml"
+    settings = load_settings(path or (default if default.exists() else None), environ)
+    server = settings.server
+    if not given.data and not folder and server.data_folder:
+        data = Path(server.data_folder)
+    data = data.expanduser().absolute()
+    server = replace(
+        server,
+        data_folder=str(data),
+        host=given.host or server.host,
+        port=server.port if given.port is None else given.port,
+    )
+    return replace(settings, server=server), data
+
+
+if __name__ == "__main__":
+    sys.exit(main())
