@@ -6,9 +6,9 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from millpond.ground.errors import InvalidError, TooLargeError
+from millpond.ground.errors import InvalidError, NotFoundError, TooLargeError
 from millpond.pipelines.outputs.collect import collect
-from millpond.pipelines.outputs.manifests import read_outputs
+from millpond.pipelines.outputs.manifests import find_output, read_outputs
 from millpond.pipelines.values import GatheredOutput
 
 
@@ -90,7 +90,10 @@ def test_files_stay_where_they_are_and_keep_their_names(gather, keep):
     _, collected = gather(GatheredOutput("out", "files", "", "s", parts))
     by_raw = {each.raw_path: each for each in collected.manifest.files}
     assert by_raw[b"files/out/a/b.txt"].key == parts[0].key
-    assert by_raw[b"files/out/\xff\n.txt"].path == "files/out/\\xff\n.txt"
+    odd = find_output(collected.manifest, b"files/out/\xff\n.txt")
+    assert odd.path == "files/out/\\xff\n.txt"
+    with pytest.raises(NotFoundError, match="List the run|no file"):
+        find_output(collected.manifest, odd.path.encode())
 
 
 def test_files_of_one_name_get_a_number_and_a_warning(gather, keep):

@@ -14,6 +14,7 @@ EMPTY, BOOLEAN, INTEGER, FLOAT, TEXT = "empty", "boolean", "integer", "float", "
 _LARGEST_INTEGER = 2**63 - 1
 _EXACT_IN_FLOAT = 2**53
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = frozenset({int, float, bool})
 _TO_QUOTE = re.compile(r'[",\r\n]|^\s|\s$')
 
 
@@ -58,7 +59,9 @@ def printable(text: str) -> str:
 
     Bytes of a file name that were not UTF-8 reach us as surrogates and are written ``\xff``.
     """
-    return _SURROGATE.sub(_escape, text) if _SURROGATE.search(text) else text
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return _SURROGATE.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -98,6 +101,8 @@ def csv_cell(value: Any) -> str:
     if value is None:
         return ""
     text = as_text(value)
+    if type(value) in _PLAIN:
+        return text
     if not text or _TO_QUOTE.search(text):
         return '"' + text.replace('"', '""') + '"'
     return text

@@ -29,16 +29,16 @@ def read_outputs(objects: ObjectStore, key: str) -> OutputManifest:
     return OutputManifest(tuple(OutputFile(**row) for row in rows))
 
 
-def find_output(manifest: OutputManifest, path: str) -> OutputFile:
-    """Give the file of this path, spelled as in the manifest.
+def find_output(manifest: OutputManifest, raw_path: bytes) -> OutputFile:
+    """Give the file whose path has these bytes.
 
     Raises:
         NotFoundError: the outputs hold none.
     """
     for each in manifest.files:
-        if each.path == path:
+        if each.raw_path == raw_path:
             return each
     raise NotFoundError(
-        f"The outputs hold no file {path[:200]!r}.",
+        f"The outputs hold no file {raw_path[:200].decode('utf-8', 'backslashreplace')!r}.",
         next_step="List the run's outputs to see their paths.",
     )

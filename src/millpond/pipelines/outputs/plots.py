@@ -15,7 +15,7 @@ def plot(column: dict[str, Any]) -> str:
     if "histogram" in column and len(column["histogram"]["counts"]) > 1:
         return histogram(column["name"], column["histogram"])
     values = column.get("most_frequent") or []
-    if values and (len(values) > 1 or values[0]["count"] > 1):
+    if values and values[0]["count"] > 1:  # A bar for each of many single values tells nothing.
         return bars(column["name"], [(each["value"], each["count"]) for each in values])
     return ""
 

@@ -24,6 +24,7 @@ _UNPACKED_TIMES, _UNPACKED_BYTES = 100, 64 << 20
 _BATCH_ROWS = 2_000
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
 _FLOAT = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,3})?")
+_DECODE = json.JSONDecoder().decode
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -109,7 +110,7 @@ def _json_rows(
 
 def _row_of(line: bytes) -> dict[str, Any] | str:
     try:
-        row = json.loads(line.decode("utf-8", "surrogateescape"))
+        row = _DECODE(line.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as fault:
         return f"not JSON: {fault}"[:_SHOWN]
     return row if isinstance(row, dict) else "not an object with columns and values"

@@ -49,7 +49,8 @@ class ColumnTally:
         kind = cells.kind_of(value)
         if kind == cells.INTEGER and not cells.is_exact(value):
             self._exact = False
-        self.kind = cells.widen(self.kind, kind, exact=self._exact)
+        if kind != self.kind:
+            self.kind = cells.widen(self.kind, kind, exact=self._exact)
         if kind in (cells.INTEGER, cells.FLOAT):
             self._add_number(value)
         self._count_value(value)
