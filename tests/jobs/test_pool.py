@@ -177,6 +177,18 @@ def test_stop_gives_back_what_does_not_end_and_its_writes_lose(database, pools):
     assert get(database, job_id).state == "waiting"
 
 
+def test_pool_can_be_stopped_twice_and_before_it_began(database, pools):
+    pool = pools({})
+    pool.stop(0)
+    pool.stop(0)
+    began = pools({})
+    began.start()
+    began.stop(0)
+    began.stop(0)
+    assert not began._claimer.is_alive()
+    assert not began._keeper.is_alive()
+
+
 def test_silent_server_loses_its_job_and_its_late_writes(database, pools):
     began, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     late = []

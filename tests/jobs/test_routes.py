@@ -61,7 +61,7 @@ def test_dead_letter_is_seen_requeued_and_cancelled(client, database):
     assert client.post(f"/api/v1/jobs/{job_id}/requeue").status_code == 409
     assert client.post(f"/api/v1/jobs/{job_id}/cancel").json()["state"] == "cancelled"
     assert client.get(f"/api/v1/jobs/{job_id}").json()["reason"] == "Cancelled by root."
-    assert client.get("/api/v1/jobs/job_none").status_code == 404
+    assert client.get("/api/v1/jobs/job_0none").status_code == 404
     assert client.get("/api/v1/jobs", params={"state": "odd"}).status_code == 422
 
 
@@ -91,6 +91,14 @@ def test_bad_schedule_names_every_fault(client):
     answer = client.put("/api/v1/schedules/bad", json=body)
     assert answer.status_code == 422
     assert [fault["field"] for fault in answer.json()["faults"]] == ["kind", "cron", "time_zone"]
+    for body in ({"cron": "0 " * 99}, {"project_id": "a\0b"}, {"project_id": "p_" + "a" * 50}):
+        sent = {"kind": "sweep", "cron": "0 0 * * *", **body}
+        assert client.put("/api/v1/schedules/bad", json=sent).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/schedules/a%00b", "/jobs/a%00b", "/jobs?kind=%00"])
+def test_odd_characters_are_refused_in_words(client, path):
+    assert client.get(f"/api/v1{path}").status_code == 422
 
 
 @pytest.mark.parametrize(("token", "status"), [("ana", 403), ("nobody", 401)])

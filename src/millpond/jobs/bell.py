@@ -22,7 +22,12 @@ def listen(database: Database, listener: Callable[[], None]) -> Callable[[], Non
     with _lock:
         listeners = _listeners.setdefault(database.engine, [])
         listeners.append(listener)
-    return lambda: listeners.remove(listener)
+
+    def leave() -> None:
+        if listener in listeners:
+            listeners.remove(listener)
+
+    return leave
 
 
 def ring(tx: Transaction) -> None:

@@ -99,11 +99,13 @@ class Pool:
         self._stopping.set()
         self._bell.set()
         self._unlisten()
-        self._claimer.join()
+        if self._claimer.is_alive():
+            self._claimer.join()
         with self._idle:
             self._idle.wait_for(lambda: not self._held, seconds)
         self._closed.set()
-        self._keeper.join()
+        if self._keeper.is_alive():
+            self._keeper.join()
         with self._lock:
             left, self._held = list(self._held.values()), {}
         for lease in left:

@@ -18,6 +18,6 @@ class ScheduleRequest(BaseModel):
     time_zone: str = Field(default="UTC", examples=["Europe/Berlin"])
     facts: dict[str, Any] = Field(default_factory=dict, description="The job's facts.")
     is_enabled: bool = True
-    project_id: str | None = None
+    project_id: str | None = Field(default=None, pattern=r"^[a-z]+_[0-9a-z]+$", max_length=40)
     priority: int = 0
     max_tries: int = 3

@@ -1,5 +1,6 @@
 """Decisions about jobs: what may be put, when to try again, whose lease is over, when to tick."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,8 @@ from millpond.jobs.values import FACTS_BYTES, SeenLease
 
 RETRY_SECONDS_FIRST = 1.0
 RETRY_SECONDS_MOST = 300.0
-KIND_LENGTH, KEY_LENGTH, NAME_LENGTH = 80, 200, 120
+KIND_LENGTH, KEY_LENGTH, NAME_LENGTH, CRON_LENGTH = 80, 200, 120, 120
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 LOOKS = 3
 """A lease is taken over only after at least so many looks at it showed no heartbeat."""
 
@@ -62,9 +64,12 @@ def check_schedule(
         InvalidError: at least one field is wrong.
     """
     faults = []
-    if not 0 < len(name) <= NAME_LENGTH:
-        faults.append(Fault("name", f"has {len(name)} characters; 1 to {NAME_LENGTH} are allowed"))
+    if len(name) > NAME_LENGTH or not re.fullmatch(NAME_PATTERN, name):
+        allowed = f"1 to {NAME_LENGTH} letters, digits, '.', '_' and '-' are allowed"
+        faults.append(Fault("name", f"{name!r} is no name of a schedule; {allowed}"))
     faults += faults_of_job(kind, facts, priority, max_tries)
+    if len(cron) > CRON_LENGTH:
+        faults.append(Fault("cron", f"has {len(cron)} characters; at most {CRON_LENGTH}"))
     try:
         CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as fault:
