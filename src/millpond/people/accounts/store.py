@@ -101,10 +101,7 @@ class FoundToken:
 def find_token(tx: Transaction, digest: str) -> FoundToken | None:
     """Find a token by the sha256 of its text."""
     query = (
-        sa.select(
-            access_token,
-            *[column.label(f"user_{column.name}") for column in _USER.selected_columns],
-        )
+        sa.select(access_token, *[_user[name].label(f"of_user_{name}") for name in _USER_FIELDS])
         .join(user_account, _user.id == access_token.c.user_id)
         .where(access_token.c.digest == digest)
     )
