@@ -48,7 +48,7 @@ class ServerProcess:
                 raise ConflictError(
                     f"The server ended at once, with code {self.process.returncode}."
                     + self._last_words(),
-                    next_step="Mend what it says above; `millpond doctor` looks at this machine.",
+                    next_step="Mend what it said; `millpond doctor` looks at this machine.",
                 )
             server = read_server(self.data)
             if server is not None and server.process == self.process.pid and answers(server.url):
@@ -85,6 +85,7 @@ def start_server(
     *,
     host: str | None = None,
     port: int | None = None,
+    settings: Path | None = None,
     log: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> ServerProcess:
@@ -94,6 +95,7 @@ def start_server(
         data: the data folder; made when missing.
         host: address to listen on; the settings' when left out.
         port: port to listen on, 0 for a free one; the settings' when left out.
+        settings: the settings file; DATA/settings.toml when left out.
         log: the file that gets what it writes; else it writes to this program's standard error.
         environ: its environment; this program's when left out.
     """
@@ -102,15 +104,14 @@ def start_server(
     # The client's own variables are none of the server's business.
     for name in ("MILLPOND_TOKEN", "MILLPOND_URL", "MILLPOND_PROJECT"):
         environment.pop(name, None)
-    environment["MILLPOND_SERVER_DATA_FOLDER"] = str(data)
-    if host is not None:
-        environment["MILLPOND_SERVER_HOST"] = host
-    if port is not None:
-        environment["MILLPOND_SERVER_PORT"] = str(port)
+    command = [sys.executable, "-m", "millpond.main", "--data", str(data)]
+    command += ["--host", host] if host is not None else []
+    command += ["--port", str(port)] if port is not None else []
+    command += ["--settings", str(settings)] if settings is not None else []
     opened: IO[bytes] | int = sys.stderr.fileno() if log is None else log.open("ab")
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "millpond.main"],
+            command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=opened,

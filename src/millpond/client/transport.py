@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,6 +64,7 @@ class Transport:
         self._token = None if callable(token) else token
         self._pause = pause
         self._http: httpx.Client | None = None
+        self._opening = threading.Lock()
         self._has_answered = False
 
     def close(self) -> None:
@@ -224,12 +226,16 @@ class Transport:
     def _client(self) -> "httpx.Client":
         import httpx
 
-        if self._http is None:
-            timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
-            # A server on this machine is never asked through a proxy of the environment.
-            is_near = self.url.split("://")[-1].startswith(("127.", "localhost", "[::1]"))
-            self._http = httpx.Client(timeout=timeout, trust_env=not is_near)
-        return self._http
+        with self._opening:  # Several threads send and fetch at once.
+            if self._http is None:
+                timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
+                # A server on this machine is never asked through a proxy of the environment.
+                is_near = self.url.split("://")[-1].startswith(("127.", "localhost", "[::1]"))
+                is_plain = self.url.startswith("http:")  # Reading certificates would cost 30 ms.
+                self._http = httpx.Client(
+                    timeout=timeout, trust_env=not is_near, verify=not is_plain
+                )
+            return self._http
 
     def _headers(self) -> dict[str, str]:
         if self._token is None and self._sign_in is not None:

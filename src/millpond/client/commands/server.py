@@ -21,8 +21,14 @@ _ENDED_BY_US = {0, -signal.SIGINT, -signal.SIGTERM, 130, 143}
 )
 @click.option("--host", help="Address to listen on; else the settings', 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 for a free one; else 8787.")
+@click.option(
+    "--settings", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file; else DATA/settings.toml.",
+)  # fmt: skip
 @shared
-def up(call: Call, data: Path | None, host: str | None, port: int | None) -> int:
+def up(
+    call: Call, data: Path | None, host: str | None, port: int | None, settings: Path | None
+) -> int:
     """Start the server in the foreground; Ctrl-C stops it.
 
     On a new data folder it prints a one-time link and code that make the first administrator.
@@ -36,7 +42,7 @@ def up(call: Call, data: Path | None, host: str | None, port: int | None) -> int
             next_step="Use it, or stop it, or give another folder: millpond up --data DIR.",
         )
     call.change_config(data_folders=call.config().with_data_folder(folder).data_folders)
-    server = start_server(folder, host=host, port=port)
+    server = start_server(folder, host=host, port=port, settings=settings)
 
     def stop(number: int, frame: types.FrameType | None) -> None:
         del number, frame
