@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.storage.database import Transaction
 from millpond.web.tables import idempotency_key as table
@@ -44,9 +43,7 @@ def claim(tx: Transaction, key_id: str, user_id: str, request_digest: str) -> Ke
         "is_kept": False,
         "at": tx.now,
     }
-    insert = sqlite.insert(table) if tx.is_sqlite else postgresql.insert(table)
-    claimed = insert.values(values).on_conflict_do_nothing().returning(table.c.id)
-    if tx.one(claimed) is not None:  # An INSERT's row count is not to be had on PostgreSQL.
+    if tx.insert_new(table, values, table.c.id) is not None:
         return None
     row = tx.one(
         sa.select(table.c.request_digest, table.c.status, table.c.body, table.c.is_kept).where(
