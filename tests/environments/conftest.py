@@ -15,12 +15,13 @@ ANA = Actor("user_ana", "ana")
 def make_builder(tmp_path):
     """Make builders on one folder, as several processes would."""
 
-    def make(**variables):
+    def make(seconds=600, **variables):
         return UvBuilder(
             tmp_path / "environments",
             uv=Path(uv.find_uv_bin()),
             interpreter=choose_interpreter(),
             environment={**os.environ, **variables},
+            seconds=seconds,
         )
 
     return make

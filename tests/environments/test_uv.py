@@ -85,6 +85,11 @@ def test_a_lock_for_another_python_is_refused(builder):
         builder.ensure(make_lock("", "3.2"), print)
 
 
+def test_a_build_has_a_time_limit(make_builder):
+    with pytest.raises(InvalidError, match=r"stopped after 0\.001 seconds"):
+        make_builder(seconds=0.001).lock("six", print)
+
+
 def test_many_at_once_make_it_once(make_builder):
     lock = make_builder().lock("", print)
     lines = []

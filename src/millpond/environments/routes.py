@@ -22,6 +22,7 @@ def routes(objects: ObjectStore) -> APIRouter:
     """Make the routes; logs lie in the object store."""
     router = APIRouter(prefix="/projects/{project}/environments", tags=["environments"])
     _add_lists(router)
+    _add_one(router)
     _add_versions(router, objects)
     return router
 
@@ -57,6 +58,8 @@ def _add_lists(router: APIRouter) -> None:
             )
         )
 
+
+def _add_one(router: APIRouter) -> None:
     @router.get("/{name}", **needs("environment.read"))
     def get_newest(call: CallIn, project: str, name: str) -> EnvironmentVersion:
         """Show the newest version of an environment."""

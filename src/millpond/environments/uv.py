@@ -36,7 +36,6 @@ from millpond.ground.canonical import digest_of
 from millpond.ground.errors import BusyError, Fault, InvalidError
 
 _MARKER = ".complete"
-_SECONDS_MOST = 3600
 _DROPPED = (
     "VIRTUAL_ENV",
     "PYTHONPATH",
@@ -61,7 +60,13 @@ class UvBuilder:
     """Locks with ``uv pip compile`` and installs with ``uv pip sync``. Safe to share."""
 
     def __init__(
-        self, root: Path, *, uv: Path, interpreter: Path, environment: Mapping[str, str]
+        self,
+        root: Path,
+        *,
+        uv: Path,
+        interpreter: Path,
+        environment: Mapping[str, str],
+        seconds: float = 1800.0,
     ) -> None:
         """Keep venvs below ``root``; one folder may serve many processes.
 
@@ -71,10 +76,12 @@ class UvBuilder:
             interpreter: the Python that venvs stand on; a sandbox must be able to see it.
             environment: variables for uv: the index, proxies and certificates of whoever runs
                 Millpond. They never reach a user's code.
+            seconds: the longest time of one run of uv.
         """
         self._root = root
         self._uv = uv
         self._interpreter = interpreter
+        self._seconds = seconds
         self._environment = {
             **{
                 name: value
@@ -185,6 +192,12 @@ class UvBuilder:
                 next_step="Check the network and the index that uv is set up with on the server.",
                 retry_after_seconds=30.0,
             )
+        if code == -signal.SIGKILL:
+            raise BusyError(
+                "The package installer was stopped by the system, perhaps for want of memory.",
+                next_step="Try again when the server has more memory free.",
+                retry_after_seconds=30.0,
+            )
         if code and "No space left" in output:
             raise _no_disk(OSError(explain_failure(output)))
         if code:
@@ -208,7 +221,13 @@ class UvBuilder:
             errors="backslashreplace",
             start_new_session=True,
         ) as process:
-            end = threading.Timer(_SECONDS_MOST, _kill, [process.pid])
+            is_late = threading.Event()
+
+            def stop() -> None:
+                is_late.set()
+                _kill(process.pid)
+
+            end = threading.Timer(self._seconds, stop)
             end.start()
             try:
                 assert process.stdout is not None  # noqa: S101 - asked for above.
@@ -220,6 +239,12 @@ class UvBuilder:
                 raise
             finally:
                 end.cancel()
+        if is_late.is_set():
+            raise InvalidError(
+                f"The package installer was stopped after {self._seconds:g} seconds.",
+                next_step="Ask for fewer packages, or have an administrator allow more time.",
+                faults=[Fault("requirements", f"took more than {self._seconds:g} seconds")],
+            )
         return process.returncode, "\n".join(lines)
 
 

@@ -100,26 +100,13 @@ def add_version(
     require(tx, actor, "dataset.write", project_id)
     check_name(name)
     digest = manifest_key.rpartition("/")[2]
-    claim = {"id": new_id("ds"), "project_id": project_id, "name": name, "newest": 0}
-    store.claim_name(tx, {**claim, "created_at": tx.now, "created_by": actor.name})
-    before = None
-    for _ in range(_TRIES):
-        found = store.find_dataset(tx, project_id, name)
-        assert found is not None  # noqa: S101 - it was claimed above.
-        dataset_id, newest = found
-        before = store.find_version(tx, project_id, name, None)
-        if before is not None and (before.digest, before.kind) == (digest, kind):
-            return replace(before, unchanged=True)
-        if store.take_number(tx, dataset_id, newest):
-            break
-    else:
-        raise BusyError(
-            f"Many versions of {name!r} are being added at once.", next_step="Try again."
-        )
+    dataset_id, number, before = _take_number(tx, actor, project_id, name, (digest, kind))
+    if before is not None and not number:
+        return replace(before, unchanged=True)
     version = DatasetVersion(
         id=new_id("dsv"),
         dataset=name,
-        number=newest + 1,
+        number=number,
         digest=digest,
         kind=kind,
         file_count=manifest.file_count,
@@ -163,6 +150,27 @@ def hide_dataset(tx: Transaction, actor: Actor, project_id: str, name: str) -> N
         before={"newest": shown[0].newest, "digest": shown[0].digest},
     )
     publish(tx, project_id=project_id, topic=f"dataset/{name}", kind="dataset.hidden")
+
+
+def _take_number(
+    tx: Transaction, actor: Actor, project_id: str, name: str, content: tuple[str, Kind]
+) -> tuple[str, int, DatasetVersion | None]:
+    """Give the dataset's id, the new version's number and the version before it.
+
+    The number is 0 when the version before holds this same (digest, kind).
+    """
+    claim = {"id": new_id("ds"), "project_id": project_id, "name": name, "newest": 0}
+    store.claim_name(tx, {**claim, "created_at": tx.now, "created_by": actor.name})
+    for _ in range(_TRIES):
+        found = store.find_dataset(tx, project_id, name)
+        assert found is not None  # noqa: S101 - it was claimed above.
+        dataset_id, newest = found
+        before = store.find_version(tx, project_id, name, None)
+        if before is not None and (before.digest, before.kind) == content:
+            return dataset_id, 0, before
+        if store.take_number(tx, dataset_id, newest):
+            return dataset_id, newest + 1, before
+    raise BusyError(f"Many versions of {name!r} are being added at once.", next_step="Try again.")
 
 
 def _write(tx: Transaction, project_id: str, dataset_id: str, version: DatasetVersion) -> None:

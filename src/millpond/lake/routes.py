@@ -193,14 +193,7 @@ def _add_contents(router: APIRouter, objects: ObjectStore) -> None:
     ) -> StreamingResponse:
         """Download one file, or a range of it."""
         project_id, version = _find(call, project, name, number)
-        try:
-            raw = decode_path(path, path_bytes)
-        except ValueError:
-            raise InvalidError(
-                "The path can't be read.",
-                next_step="Send path and path_bytes as the list of files gives them.",
-                faults=[Fault("path_bytes", "is not base64, or path is no Unicode text")],
-            ) from None
+        raw = read_path(path, path_bytes)
         entry = manifests.find(version.manifest_key, raw)
         key = object_key(project_id, entry.digest)
         return answer_content(objects, key, raw, byte_range, entry.digest)
@@ -216,6 +209,22 @@ def _add_contents(router: APIRouter, objects: ObjectStore) -> None:
         files = manifests.read(version.manifest_key).files
         pairs = ((one.raw_path, object_key(project_id, one.digest)) for one in files)
         return answer_zip(objects, pairs, f"{name}-{number}.zip")
+
+
+def read_path(path: str, path_bytes: str | None) -> bytes:
+    """Read the bytes of a path that a query names.
+
+    Raises:
+        InvalidError: they can't be read.
+    """
+    try:
+        return decode_path(path, path_bytes)
+    except ValueError:
+        raise InvalidError(
+            "The path can't be read.",
+            next_step="Send path and path_bytes as the list of files gives them.",
+            faults=[Fault("path_bytes", "is not base64, or path is no Unicode text")],
+        ) from None
 
 
 class _Body:
