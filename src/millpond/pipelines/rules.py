@@ -10,7 +10,7 @@ from millpond.pipelines.values import InputSpec, PipelineSpec, RunInput
 
 
 def fill_parameters(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the values a run pins: what was given, and defaults for the rest, in the form's order."""
+    """Give the values a run pins, in the form's order: what was given, else defaults."""
     properties: Mapping[str, Mapping[str, Any]] = spec.parameters.get("properties", {})
     filled = {}
     for name, schema in properties.items():

@@ -1,4 +1,4 @@
-"""Read a specification that came out of a sandbox: it is the user's word, so nothing is believed."""
+"""Read a specification that came out of a sandbox: a user's word, of which nothing is believed."""
 
 import json
 import re
@@ -50,7 +50,8 @@ def _faults(spec: PipelineSpec) -> Any:
     names = [*properties, *(each.name for each in spec.inputs)]
     if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
         yield "names of parameters and inputs must be plain and differ"
-    if any(each.kind not in _KINDS for each in (*spec.inputs, *spec.outputs)):
+    kinds = [each.kind for each in spec.inputs] + [each.kind for each in spec.outputs]
+    if not set(kinds) <= set(_KINDS):
         yield "a kind is unknown"
     if not 0 < len(spec.steps) <= STEPS_MOST:
         yield f"it must have 1 to {STEPS_MOST} steps"
@@ -79,6 +80,19 @@ def _step_faults(
         yield f"step {step.name!r}: entry or command"
     if not step.outputs or not all(_NAME.fullmatch(n) and k in _KINDS for n, k in step.outputs):
         yield f"step {step.name!r}: outputs"
+    yield from _argument_faults(step, given, inputs, known)
+    split = step.split
+    if split and (
+        split.over not in step.arguments
+        or min(split.files, split.bytes, split.rows) < 1
+        or step.arguments[split.over].get("kind") not in ("files", "table")
+    ):
+        yield f"step {step.name!r}: split"
+
+
+def _argument_faults(
+    step: StepSpec, given: Mapping[str, Mapping[str, str]], inputs: set[str], known: set[str]
+) -> Any:
     needed = set()
     for name, argument in step.arguments.items():
         for each in argument.get("all", [argument]):
@@ -95,13 +109,6 @@ def _step_faults(
             yield f"step {step.name!r}: argument {name!r} has no kind"
     if needed != set(step.needs):
         yield f"step {step.name!r}: needs"
-    split = step.split
-    if split and (
-        split.over not in step.arguments
-        or min(split.files, split.bytes, split.rows) < 1
-        or step.arguments[split.over].get("kind") not in ("files", "table")
-    ):
-        yield f"step {step.name!r}: split"
 
 
 def read_faults(result: Any) -> tuple[list[dict[str, Any]], str]:

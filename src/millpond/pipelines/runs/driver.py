@@ -1,0 +1,325 @@
+"""Drive one run under a lease: plan, hand over, settle what ended, until every step has ended.
+
+One transaction per wave settles all tasks that have ended and marks the next ones running. Each
+such transaction holds the lease and compares the run's fencing number, so that a driver which was
+stopped past its lease writes nothing. Outputs lie under their attempt's own prefix and count from
+the commit that marks the task done.
+"""
+
+import json
+import queue
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from millpond.engine.values import TaskProgress, TaskReport
+from millpond.ground.errors import ConflictError, MillpondError
+from millpond.jobs.port import Lease, LeaseLostError, StoppingError
+from millpond.pipelines.port import PipelineTools
+from millpond.pipelines.runs import store
+from millpond.pipelines.runs.graph import Graph, StepNow
+from millpond.pipelines.runs.measure import count_items, is_over_table, measure
+from millpond.pipelines.runs.rules import must_split
+from millpond.pipelines.runs.staging import (
+    Staging,
+    counted_argument,
+    data_arguments,
+    task_parts,
+    task_prefix,
+)
+from millpond.pipelines.runs.values import (
+    SPLITTING,
+    DataFaultError,
+    Ended,
+    Loaded,
+    TaskOutputs,
+    Try,
+    Wave,
+)
+from millpond.pipelines.specs.actions import forbid_fork
+from millpond.pipelines.values import Progress, StoredObject
+from millpond.storage.database import Transaction
+from millpond.storage.events import publish
+
+_OUTPUTS_INLINE = 40
+_KILL_SECONDS = 30.0
+
+
+class CancelledError(Exception):
+    """Somebody cancelled the run."""
+
+
+class Driver:
+    """Drives one run; used by one thread, told of tasks by others."""
+
+    def __init__(
+        self, tools: PipelineTools, lease: Lease, loaded: Loaded, staging: Staging
+    ) -> None:
+        """Take over a run that this lease is good for."""
+        self._tools, self._lease, self._loaded, self._staging = tools, lease, loaded, staging
+        pace = tools.pace
+        self.graph = Graph(loaded, pace.retries, pace.retry_seconds)
+        self._news: queue.SimpleQueue[TaskReport | TaskProgress] = queue.SimpleQueue()
+        self._live: dict[str, TaskProgress] = {}
+        self._told_at = 0.0
+        self._looked_at = time.monotonic()
+        self._fork_told = False
+        self._began = time.monotonic()
+        self._before: int | None = None
+        self.progress = Progress(steps_total=len(loaded.spec.steps))
+        self.isolated = loaded.run.isolated
+
+    def drive(self) -> None:
+        """Go on until every step has ended and no task runs.
+
+        Raises:
+            CancelledError: somebody cancelled the run; its tasks are dead.
+            LeaseLostError: the job has passed on; nothing more is written.
+            StoppingError: this server stops.
+        """
+        try:
+            self._fetch_outputs()
+            wave = Wave()
+            while True:
+                self._advance(wave)
+                if self.graph.is_over and not self.graph.running_count():
+                    return
+                wave = self._listen()
+        except BaseException:
+            self._kill()
+            raise
+
+    def _fetch_outputs(self) -> None:
+        """Read the lists of outputs that were too long for the database."""
+        for task in self._loaded.tasks:
+            if task.outputs is not None and task.outputs_key:
+                rows = json.loads(self._tools.objects.get(task.outputs_key))
+                outputs = TaskOutputs(store.unpack_outputs(rows), task.outputs.rows)
+                self.graph.steps[task.step].done[task.partition] = outputs
+
+    def _advance(self, wave: Wave) -> None:
+        """Plan what has become ready, settle the wave in one commit, hand the next tasks over."""
+        while True:
+            ready = self.graph.ready()
+            for step in ready:
+                self._plan(step, wave)
+            if not any(step.state != "running" for step in ready):
+                break  # A step without partitions has ended at once, so others may be ready now.
+        room = self._tools.pace.window - self.graph.running_count()
+        taken = self.graph.take(room, time.monotonic(), wave)
+        self._measure()
+        is_due = time.monotonic() - self._told_at >= self._tools.pace.event_seconds
+        if wave or is_due:
+            self._commit(wave)
+        for step, tried in taken:
+            self._hand_over(step, tried)
+        for name in wave.steps:
+            step = self.graph.steps[name]
+            if step.state == "failed":
+                for key in list(step.running):
+                    self._tools.dispatcher.cancel(key)
+
+    def _plan(self, step: StepNow, wave: Wave) -> None:
+        now, spec = datetime.now(UTC), step.spec
+        done = {name: self.graph.steps[name].done for name in spec.needs}
+        counted = counted_argument(spec)
+        try:
+            for name, argument in data_arguments(spec).items():
+                parts = self._staging.resolve(argument, done)
+                if name == counted:
+                    step.over = parts
+                else:
+                    step.rest[name] = parts
+        except DataFaultError as fault:
+            self.graph.fail(step, str(fault), now, wave)
+            return
+        self.graph.plan(step, self._cut(step), now, wave)
+
+    def _cut(self, step: StepNow) -> list[int] | None:
+        split = step.spec.split
+        if split is None:
+            return [0, max(len(step.over), 1)]
+        if SPLITTING in step.done:
+            cut = step.done[SPLITTING]
+            step.over = task_parts(cut, f"{split.over}/", cut.rows.get(split.over))
+        elif is_over_table(step.spec) and must_split([p.rows for p in step.over], split.rows):
+            return None
+        if step.cuts is not None and step.cuts[-1] == len(step.over):
+            return step.cuts
+        return self._staging.cut(step.spec, step.over, self._tools.pace.partitions)
+
+    def _hand_over(self, step: StepNow, tried: Try) -> None:
+        over = step.slice_of(tried.partition)
+        items = count_items(step.spec, over)
+        rest = {} if tried.partition == SPLITTING else step.rest
+        task = self._staging.task(step.spec, tried, over, items, rest)
+        run = self._loaded.run
+        step.running[task.key] = tried
+        try:
+            share = f"{run.project_id}/{self._loaded.user_id}"
+            self._tools.dispatcher.submit(task, share, self._news.put, self._news.put)
+        except MillpondError as fault:
+            self._news.put(_refused(task.key, f"{fault.message} {fault.next_step}"))
+
+    def _listen(self) -> Wave:
+        """Wait for news, then take all there is; look now and then whether to stop."""
+        wave = Wave()
+        wait = self._tools.pace.tick_seconds
+        moment = self.graph.next_moment()
+        if moment is not None and self.graph.running_count() < self._tools.pace.window:
+            wait = min(wait, max(moment - time.monotonic(), 0.0))
+        with suppress(queue.Empty):
+            self._take(self._news.get(timeout=wait), wave)
+            while True:
+                self._take(self._news.get_nowait(), wave)
+        if self._lease.lost():
+            raise LeaseLostError
+        if self._lease.stopping():
+            raise StoppingError
+        if time.monotonic() - self._looked_at >= self._tools.pace.tick_seconds:
+            self._looked_at = time.monotonic()
+            state = self._tools.database.read(lambda tx: store.read_state(tx, self._loaded.run.id))
+            self._obey(state)
+        return wave
+
+    def _take(self, news: TaskReport | TaskProgress, wave: Wave) -> None:
+        if isinstance(news, TaskProgress):
+            self._live[news.key] = news
+            return
+        self._live.pop(news.key, None)
+        outputs, key = None, ""
+        self.isolated = self.isolated and (news.isolated or not news.node)
+        if news.outcome == "done":
+            outputs = TaskOutputs(
+                tuple(StoredObject(o.path, o.key, o.size, o.digest) for o in news.outputs),
+                _rows_of(news.result),
+            )
+            key = self._keep_outputs(news.key, outputs)
+        self.graph.end(news, outputs, key, datetime.now(UTC), time.monotonic(), wave)
+
+    def _keep_outputs(self, task_key: str, outputs: TaskOutputs) -> str:
+        if len(outputs.objects) <= _OUTPUTS_INLINE:
+            return ""
+        _, step, partition, attempt = task_key.split("/")
+        run = self._loaded.run
+        tried = Try(step, int(partition), int(attempt))
+        key = f"{task_prefix(run.project_id, run.id, tried)}.outputs"
+        with suppress(ConflictError):  # This very attempt was settled half before.
+            self._tools.objects.put(key, json.dumps(store.pack_outputs(outputs.objects)).encode())
+        return key
+
+    def _measure(self) -> None:
+        elapsed = time.monotonic() - self._began
+        self.progress = measure(self.graph, self._live, self._before, elapsed)
+        if self._before is None and self.progress.items_total:
+            self._before = self.progress.items_done
+
+    def _commit(self, wave: Wave) -> None:
+        state = self._tools.database.change(lambda tx: self._settle(tx, wave))
+        self._obey(state)
+
+    def _settle(self, tx: Transaction, wave: Wave) -> str:
+        self._lease.hold(tx)
+        run_id = self._loaded.run.id
+        progress = asdict(self.progress)
+        cpu = sum(step.cpu_seconds for step in self.graph.steps.values())
+        values = {"progress": progress, "cpu_seconds": cpu, "isolated": self.isolated}
+        state = store.touch_run(tx, run_id, self._loaded.fence, values)
+        if state is None:
+            raise LeaseLostError
+        if wave.ended:
+            store.end_tasks(tx, [_task_row(run_id, each) for each in wave.ended])
+        if wave.started:
+            store.start_tasks(tx, run_id, wave.started)
+        if wave.steps:
+            rows = [_step_row(run_id, self.graph.steps[name]) for name in sorted(wave.steps)]
+            store.move_steps(tx, rows)
+        version_id = self._loaded.run.pipeline_version_id
+        if self.graph.no_fork and version_id and not self._fork_told:
+            forbid_fork(tx, version_id)
+            tx.after_commit(lambda: setattr(self, "_fork_told", True))
+        self._tell(tx, progress)
+        return state
+
+    def _tell(self, tx: Transaction, progress: dict[str, Any]) -> None:
+        moment = time.monotonic()
+        if moment - self._told_at < self._tools.pace.event_seconds:
+            return
+        self._told_at = moment
+        run = self._loaded.run
+        topic = f"run/{run.id}"
+        publish(tx, project_id=run.project_id, topic=topic, kind="progress", facts=progress)
+
+    def _obey(self, state: str | None) -> None:
+        if state != "running":
+            raise CancelledError
+
+    def _kill(self) -> None:
+        """End every task of ours, and wait until each is dead."""
+        left = {key for step in self.graph.steps.values() for key in step.running}
+        for key in left:
+            self._tools.dispatcher.cancel(key)
+        end = time.monotonic() + _KILL_SECONDS
+        while left and time.monotonic() < end:
+            with suppress(queue.Empty):
+                news = self._news.get(timeout=0.1)
+                if isinstance(news, TaskReport):
+                    left.discard(news.key)
+
+
+def _refused(key: str, reason: str) -> TaskReport:
+    now = datetime.now(UTC)
+    return TaskReport(
+        key=key, outcome="failed", exit_code=None, reason=reason, started_at=now, node="",
+        isolated=False,
+    )  # fmt: skip
+
+
+def _rows_of(result: Any) -> dict[str, Any]:
+    rows = result.get("rows") if isinstance(result, dict) else None
+    return rows if isinstance(rows, dict) else {}
+
+
+def _task_row(run_id: str, ended: Ended) -> dict[str, Any]:
+    tried, report, outputs = ended.tried, ended.report, ended.outputs
+    packed = None
+    if outputs is not None and not ended.outputs_key:
+        packed = store.pack_outputs(outputs.objects)
+    return {
+        "b_run_id": run_id,
+        "b_step": tried.step,
+        "b_partition": tried.partition,
+        "b_attempt": tried.attempt,
+        "state": ended.state,
+        "outcome": report.outcome,
+        "reason": report.reason[:4000],
+        "node": report.node,
+        "isolated": report.isolated,
+        "exit_code": report.exit_code,
+        "cpu_seconds": report.cpu_seconds,
+        "memory_peak_bytes": report.memory_peak_bytes,
+        "wall_seconds": report.wall_seconds,
+        "started_at": report.started_at,
+        "ended_at": datetime.now(UTC),
+        "rows": dict(outputs.rows) if outputs is not None else None,
+        "outputs": packed,
+        "outputs_key": ended.outputs_key,
+    }
+
+
+def _step_row(run_id: str, step: StepNow) -> dict[str, Any]:
+    return {
+        "b_run_id": run_id,
+        "b_name": step.spec.name,
+        "state": step.state,
+        "reason": step.reason[:4000],
+        "cuts": step.cuts,
+        "partitions": step.partitions,
+        "partitions_done": step.partitions_done,
+        "cpu_seconds": step.cpu_seconds,
+        "memory_peak_bytes": step.memory_peak_bytes,
+        "started_at": step.started_at,
+        "ended_at": step.ended_at,
+    }

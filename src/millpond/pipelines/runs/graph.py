@@ -1,0 +1,237 @@
+"""A run's steps while it is driven: which wait, which run, what ended; no I/O."""
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+from millpond.engine.values import TaskReport
+from millpond.pipelines.runs.rules import judge, retry_wait
+from millpond.pipelines.runs.values import SPLITTING, Ended, Loaded, Part, TaskOutputs, Try, Wave
+from millpond.pipelines.values import STEP_ENDED, StepSpec, StepState
+
+
+@dataclass
+class StepNow:
+    """One step as its driver knows it.
+
+    Attributes:
+        cuts: places where ``over`` is cut; None until it is planned.
+        over: files of the argument that is split or counted.
+        rest: files of the other data arguments.
+        waiting: tries to come, soonest first.
+        running: tries handed over, by key.
+        done: outputs by partition.
+    """
+
+    spec: StepSpec
+    place: int
+    fork: bool
+    state: StepState = "waiting"
+    reason: str = ""
+    cuts: list[int] | None = None
+    over: Sequence[Part] = ()
+    rest: dict[str, Sequence[Part]] = field(default_factory=dict)
+    waiting: list[tuple[float, int, Try]] = field(default_factory=list)
+    running: dict[str, Try] = field(default_factory=dict)
+    done: dict[int, TaskOutputs] = field(default_factory=dict)
+    failed: dict[int, int] = field(default_factory=dict)
+    lost: dict[int, int] = field(default_factory=dict)
+    attempts: dict[int, int] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    memory_peak_bytes: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are; 0 until it is planned."""
+        return max(len(self.cuts or ()) - 1, 0)
+
+    @property
+    def partitions_done(self) -> int:
+        """How many partitions are done."""
+        return len(self.done) - (SPLITTING in self.done)
+
+    def slice_of(self, partition: int) -> Sequence[Part]:
+        """Give the files of a partition."""
+        if partition == SPLITTING or self.cuts is None or self.spec.split is None:
+            return self.over
+        return self.over[self.cuts[partition] : self.cuts[partition + 1]]
+
+
+class Graph:
+    """The state machine of one run. The driver asks it what to do and tells it what happened."""
+
+    def __init__(self, loaded: Loaded, retries: int, retry_seconds: float) -> None:
+        """Take over what the database has of the run."""
+        self.steps: dict[str, StepNow] = {}
+        self.followers: dict[str, list[str]] = {}
+        self.no_fork = False
+        self._retries, self._retry_seconds = retries, retry_seconds
+        self._order = itertools.count()
+        self._open = len(loaded.spec.steps)
+        kept = {each.name: each for each in loaded.steps}
+        for place, spec in enumerate(loaded.spec.steps):
+            now = StepNow(spec, place, spec.fork and not loaded.no_fork)
+            before = kept[spec.name]
+            now.state, now.reason, now.cuts = (
+                cast("StepState", before.state),
+                before.reason,
+                before.cuts,
+            )
+            now.started_at, now.ended_at = before.started_at, before.ended_at
+            self.steps[spec.name] = now
+            self._open -= now.state in STEP_ENDED
+            for need in spec.needs:
+                self.followers.setdefault(need, []).append(spec.name)
+        self._take_over(loaded)
+
+    def _take_over(self, loaded: Loaded) -> None:
+        for task in loaded.tasks:
+            step = self.steps[task.step]
+            step.attempts[task.partition] = max(step.attempts.get(task.partition, 0), task.attempt)
+            step.cpu_seconds += task.cpu_seconds
+            step.memory_peak_bytes = max(step.memory_peak_bytes, task.memory_peak_bytes)
+            if task.outputs is not None:
+                step.done[task.partition] = task.outputs
+            elif task.state == "running" or task.outcome == "lost":
+                step.lost[task.partition] = step.lost.get(task.partition, 0) + 1
+            elif task.state == "failed":
+                step.failed[task.partition] = step.failed.get(task.partition, 0) + 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every step has ended."""
+        return self._open == 0
+
+    def ready(self) -> list[StepNow]:
+        """Give the steps that may begin: not planned in this process, all they need is there."""
+        return [
+            step
+            for step in self.steps.values()
+            if step.state in ("waiting", "running")
+            and not step.waiting
+            and not step.running
+            and all(self.steps[need].state == "succeeded" for need in step.spec.needs)
+        ]
+
+    def plan(self, step: StepNow, cuts: list[int] | None, now: datetime, wave: Wave) -> None:
+        """Give a step its partitions; None asks for the task that cuts its table first."""
+        step.cuts, step.state = cuts, "running"
+        step.started_at = step.started_at or now
+        wave.steps.add(step.spec.name)
+        wanted = [SPLITTING] if cuts is None else range(len(cuts) - 1)
+        for partition in wanted:
+            if partition not in step.done:
+                self._push(step, partition, step.fork)
+        if not step.waiting and cuts is not None:
+            self._end(step, "succeeded", "", now, wave)
+
+    def _push(self, step: StepNow, partition: int, fork: bool, ready_at: float = 0.0) -> None:
+        attempt = step.attempts[partition] = step.attempts.get(partition, 0) + 1
+        tried = Try(step.spec.name, partition, attempt, fork, ready_at)
+        heapq.heappush(step.waiting, (ready_at, next(self._order), tried))
+
+    def take(self, room: int, moment: float, wave: Wave) -> list[tuple[StepNow, Try]]:
+        """Take up to so many tries that may start now, steps in their order."""
+        taken: list[tuple[StepNow, Try]] = []
+        for step in self.steps.values():
+            while step.waiting and len(taken) < room and step.waiting[0][0] <= moment:
+                taken.append((step, heapq.heappop(step.waiting)[2]))
+        wave.started += [tried for _, tried in taken]
+        return taken
+
+    def next_moment(self) -> float | None:
+        """Give the moment at which the next try may start; None when none waits."""
+        return min(
+            (step.waiting[0][0] for step in self.steps.values() if step.waiting), default=None
+        )
+
+    def running_count(self) -> int:
+        """Count the tries handed over."""
+        return sum(len(step.running) for step in self.steps.values())
+
+    def end(
+        self,
+        report: TaskReport,
+        outputs: TaskOutputs | None,
+        outputs_key: str,
+        now: datetime,
+        moment: float,
+        wave: Wave,
+    ) -> None:
+        """Take a report; outputs are there when it is done."""
+        found = [step for step in self.steps.values() if report.key in step.running]
+        if not found:
+            return
+        step = found[0]
+        tried = step.running.pop(report.key)
+        step.cpu_seconds += report.cpu_seconds
+        step.memory_peak_bytes = max(step.memory_peak_bytes, report.memory_peak_bytes)
+        wave.steps.add(step.spec.name)
+        state = "done" if outputs is not None else "failed"
+        if report.outcome == "cancelled":
+            state = "cancelled"
+        wave.ended.append(Ended(tried, report, state, outputs, outputs_key))
+        if step.state != "running":
+            return
+        if outputs is None:
+            self._try_again(step, tried, report, now, moment, wave)
+            return
+        step.done[tried.partition] = outputs
+        if not tried.fork and step.fork:
+            step.fork, self.no_fork = False, True  # It crashed when forked and not when run alone.
+        if tried.partition != SPLITTING and step.partitions_done == step.partitions:
+            self._end(step, "succeeded", "", now, wave)
+
+    def _try_again(
+        self,
+        step: StepNow,
+        tried: Try,
+        report: TaskReport,
+        now: datetime,
+        moment: float,
+        wave: Wave,
+    ) -> None:
+        part = tried.partition
+        failed, lost = step.failed.get(part, 0), step.lost.get(part, 0)
+        retries = min(step.spec.retries, self._retries)
+        verdict = judge(report, forked=tried.fork, failed=failed, lost=lost, retries=retries)
+        if verdict == "give_up" or report.outcome == "cancelled":
+            self.fail(step, self._reason(step, tried, report), now, wave)
+        elif report.outcome == "lost":
+            step.lost[part] = lost + 1
+            self._push(step, part, tried.fork)
+        elif verdict == "fresh":
+            self._push(step, part, fork=False)
+        else:
+            step.failed[part] = failed + 1
+            wait = retry_wait(self._retry_seconds, failed + 1)
+            self._push(step, part, tried.fork and step.fork, moment + wait)
+
+    def _reason(self, step: StepNow, tried: Try, report: TaskReport) -> str:
+        where = "" if step.partitions <= 1 else f" in partition {tried.partition}"
+        tries = "" if tried.attempt == 1 else f" after {tried.attempt} tries"
+        return f"Failed{where}{tries}: {report.reason or report.outcome}"
+
+    def fail(self, step: StepNow, reason: str, now: datetime, wave: Wave) -> None:
+        """End a step as failed and skip all that need it."""
+        self._end(step, "failed", reason, now, wave)
+        self._skip(step, now, wave)
+
+    def _skip(self, step: StepNow, now: datetime, wave: Wave) -> None:
+        for name in self.followers.get(step.spec.name, ()):
+            follower = self.steps[name]
+            if follower.state == "waiting":
+                reason = f"It needs {step.spec.name}, which did not succeed."
+                self._end(follower, "skipped", reason, now, wave)
+                self._skip(follower, now, wave)
+
+    def _end(self, step: StepNow, state: StepState, reason: str, now: datetime, wave: Wave) -> None:
+        step.state, step.reason, step.ended_at = state, reason, now
+        step.waiting = []
+        self._open -= 1
+        wave.steps.add(step.spec.name)

@@ -1,0 +1,93 @@
+"""Decide how inputs are cut, whether a task is tried again, and how far a run is."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from millpond.engine.values import TaskReport
+
+Verdict = Literal["again", "fresh", "give_up"]
+
+_RETRY_SECONDS_MOST = 60.0
+_LOST_MOST = 10
+_IDLE_SHARE = 0.01
+_SIGSEGV, _SIGABRT, _SIGBUS = -11, -6, -7
+_SHARE_LEAST, _ELAPSED_LEAST = 0.01, 1.0
+
+
+def cut_files(sizes: Sequence[int], files: int, size: int, most: int) -> list[int]:
+    """Cut a list of files where a partition is full, by count or by bytes.
+
+    Gives the places of the cuts, both ends included: ``[0, 3, 5]`` is files 0 to 2 and 3 to 4.
+    Where that were more than ``most`` partitions, each may hold more.
+    """
+    return _cut([1] * len(sizes), sizes, files, size, most)
+
+
+def cut_rows(rows: Sequence[int], wanted: int, most: int) -> list[int]:
+    """Cut a table's parts where a partition has its rows; parts stay whole."""
+    return _cut(rows, [0] * len(rows), wanted, 1, most)
+
+
+def _cut(
+    counts: Sequence[int], sizes: Sequence[int], count: int, size: int, most: int
+) -> list[int]:
+    while True:
+        cuts, counted, weighed = [0], 0, 0
+        for place, (one, weight) in enumerate(zip(counts, sizes, strict=True)):
+            is_full = counted + one > count or weighed + weight > size
+            if is_full and place > cuts[-1]:
+                cuts.append(place)
+                counted = weighed = 0
+            counted, weighed = counted + one, weighed + weight
+        if counts:
+            cuts.append(len(counts))
+        if len(cuts) - 1 <= most:
+            return cuts
+        count, size = count * 2, size * 2
+
+
+def must_split(rows: Sequence[int | None], wanted: int) -> bool:
+    """Say whether a table must be cut anew: a part is too long, or its rows are not known."""
+    return any(each is None or each > wanted for each in rows)
+
+
+def judge(report: TaskReport, *, forked: bool, failed: int, lost: int, retries: int) -> Verdict:
+    """Decide what follows a task that is not done.
+
+    A forked task that crashed or hung without working may have been the victim of a thread or a
+    session made before the fork: it gets one try in a fresh sandbox, beside its retries.
+
+    Args:
+        report: how it ended.
+        forked: whether it was forked from a warm process.
+        failed: tries of this partition that failed before.
+        lost: tries of it that were lost before, with a node or a server.
+        retries: how often its step may be tried again.
+    """
+    if report.outcome == "lost":
+        return "again" if lost < _LOST_MOST else "give_up"
+    crashed = report.exit_code in (_SIGSEGV, _SIGABRT, _SIGBUS)
+    idle = report.cpu_seconds < max(report.wall_seconds * _IDLE_SHARE, 0.02)
+    if forked and (crashed or (report.outcome == "timed_out" and idle)):
+        return "fresh"
+    return "again" if failed < retries else "give_up"
+
+
+def retry_wait(first: float, failed: int) -> float:
+    """Give the seconds to wait before the next try, after so many that failed."""
+    return float(min(first * 2 ** max(failed - 1, 0), _RETRY_SECONDS_MOST))
+
+
+def seconds_left(done: int, before: int, total: int, elapsed: float) -> float | None:
+    """Tell how long it will still take, from what this driver saw done since it began.
+
+    Args:
+        done: items done.
+        before: of these, done when the driver began.
+        total: items in all.
+        elapsed: seconds since then.
+    """
+    fresh = done - before
+    if total <= 0 or elapsed < _ELAPSED_LEAST or fresh < max(total * _SHARE_LEAST, 1):
+        return None
+    return round(max(total - done, 0) * elapsed / fresh, 1)
