@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,12 @@ class SystemInfo:
 def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
     """Open everything, and close it in the reverse order at the end."""
     with ExitStack() as stack:
-        path = data / "millpond.db"
-        database = Database(
-            settings.database.url or f"sqlite:///{path}", pool_size=settings.database.pool_size
-        )
+        url_of_database = settings.database.url
+        if not url_of_database:
+            path = data / "millpond.db"
+            path.touch(mode=0o600)  # The folder may be one that others can look into.
+            url_of_database = f"sqlite:///{path}"
+        database = Database(url_of_database, pool_size=settings.database.pool_size)
         stack.callback(database.close)
         migrate.upgrade(database)
         objects = open_objects(settings, data, url)
@@ -242,7 +244,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield people_routes.routes(box=open_secret_box(house.data / "keys"))
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
     yield job_routes.routes(_handlers(house).keys(), _endings())
-    yield lake_routes.routes(house.objects, _lake_limits(house.settings))
+    yield lake_routes.routes(house.objects, LakeLimits(**asdict(house.settings.lake)))
     yield environment_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
     yield _system_routes(house)
@@ -269,18 +271,6 @@ def _handlers(house: House) -> dict[str, Handler]:
 
 def _endings() -> dict[str, Ending]:
     return {BUILD_KIND: environment_tasks.give_up}
-
-
-def _lake_limits(settings: Settings) -> LakeLimits:
-    chosen = settings.lake
-    return LakeLimits(
-        files=chosen.files,
-        total_bytes=chosen.total_bytes,
-        file_bytes=chosen.file_bytes,
-        ratio=chosen.ratio,
-        pack_files=chosen.pack_files,
-        pack_bytes=chosen.pack_bytes,
-    )
 
 
 def _check_may_see_system(tx: Transaction, actor: Actor) -> None:

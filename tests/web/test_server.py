@@ -51,14 +51,16 @@ def end(process, number=signal.SIGTERM):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_starts_answers_and_stops_in_order(tmp_path, number):
-    data = tmp_path / "new" / "data"
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
     with server(data, "--port", "0") as process:
         url = wait_ready(process)
         facts = json.loads((data / "server.json").read_text())
         assert facts["url"] == url
         assert facts["pid"] == process.pid
         assert (data / "server.json").stat().st_mode & 0o777 == 0o600
-        assert data.stat().st_mode & 0o077 == 0
+        for name in ("millpond.db", "millpond.db-wal", "objects", "keys"):
+            assert (data / name).stat().st_mode & 0o077 == 0
         health = httpx.get(f"{url}/healthz")
         assert health.json()["status"] == "ok"
         described = httpx.get(f"{url}/api/v1/openapi.json").json()
