@@ -23,6 +23,7 @@ _WORDS = {
     "string": "a text",
     "boolean": "true or false",
     "array": "a list",
+    "object": "an object",
     "null": "empty",
 }
 _NONE = type(None)
@@ -148,7 +149,7 @@ def _is(kind: str, value: Any) -> bool:
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if kind == "number":
         return isinstance(value, (int, float)) and value - value == 0
-    return isinstance(value, str if kind == "string" else list)
+    return isinstance(value, {"string": str, "array": list, "object": dict}[kind])
 
 
 def _check_number(schema: "Mapping[str, Any]", value: float) -> "list[str]":
