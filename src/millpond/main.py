@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from uv import find_uv_bin
 
 from millpond.audit import actions as audit
 from millpond.audit import routes as audit_routes
 from millpond.audit.keys import SealKey, open_seal_key
 from millpond.audit.values import ProjectRef
+from millpond.client.local import default_data_folder
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
@@ -32,7 +34,6 @@ from millpond.environments.actions import BUILD_KIND
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
-from millpond.ground.key_files import read_or_make
 from millpond.ground.logs import set_up_logs
 from millpond.ground.settings import Settings, load_settings
 from millpond.jobs import actions as jobs
@@ -45,17 +46,23 @@ from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
 from millpond.people.accounts import store as account_store
-from millpond.people.actions import open_project, require
+from millpond.people.actions import open_project, require, secret_values
 from millpond.people.passwords import Passwords
-from millpond.people.vault import open_local_key, open_secret_box
+from millpond.people.vault import SecretBox, open_local_key, open_secret_box
+from millpond.pipelines.outputs.collect import collect
+from millpond.pipelines.port import Pace, PipelineTools
+from millpond.pipelines.runs import tasks as run_tasks
+from millpond.pipelines.runs.actions import RUN_KIND
+from millpond.pipelines.specs import tasks as spec_tasks
+from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import events, migrate
 from millpond.storage import routes as object_routes
 from millpond.storage.chores import Chore, Housekeeper
 from millpond.storage.database import Database, Transaction
 from millpond.storage.folder import FolderStore
 from millpond.storage.locking import FolderLock
+from millpond.storage.opening import open_database, open_objects
 from millpond.storage.port import ObjectStore
-from millpond.storage.s3 import S3Store
 from millpond.web import health, metrics, sse
 from millpond.web.frame import CallIn, build_frame, needs
 from millpond.web.serving import listen, serve_app, url_of
@@ -77,6 +84,7 @@ class House:
     database: Database
     objects: ObjectStore
     seal_key: SealKey
+    box: SecretBox
     engine: LocalEngine
     dispatcher: Dispatcher
     builder: UvBuilder
@@ -115,15 +123,10 @@ class SystemInfo:
 def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
     """Open everything, and close it in the reverse order at the end."""
     with ExitStack() as stack:
-        url_of_database = settings.database.url
-        if not url_of_database:
-            path = data / "millpond.db"
-            path.touch(mode=0o600)  # The folder may be one that others can look into.
-            url_of_database = f"sqlite:///{path}"
-        database = Database(url_of_database, pool_size=settings.database.pool_size)
+        database = open_database(settings.database, data)
         stack.callback(database.close)
         migrate.upgrade(database)
-        objects = open_objects(settings, data, url)
+        objects = open_objects(settings.objects, data, url)
         engine = LocalEngine(
             ObjectTransfer(objects),
             _folder(settings.engine.scratch_folder, data / "scratch"),
@@ -135,7 +138,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         stack.callback(engine.close)
         builder = UvBuilder(
             _folder(settings.environments.folder, data / "environments"),
-            uv=find_uv(),
+            uv=Path(find_uv_bin()),
             interpreter=Path(settings.environments.python or choose_interpreter()),
             environment=_index_variables(settings, os.environ),
         )
@@ -146,6 +149,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             database=database,
             objects=objects,
             seal_key=open_seal_key(data / "keys"),
+            box=open_secret_box(data / "keys"),
             engine=engine,
             dispatcher=Dispatcher(engine),
             builder=builder,
@@ -162,30 +166,6 @@ def _unisolated(settings: Settings, database: Database) -> Unisolated:
         is_loopback=host.startswith("127.") or host in ("::1", "localhost"),
         accounts=database.read(account_store.count_users),
     )
-
-
-def open_objects(settings: Settings, data: Path, url: str) -> ObjectStore:
-    """Open the object store that the settings name."""
-    chosen = settings.objects
-    if chosen.kind == "folder":
-        key = read_or_make(data / "keys" / "objects.key", lambda: os.urandom(32))
-        return FolderStore(_folder(chosen.folder, data / "objects"), url, key)
-    return S3Store(
-        bucket=chosen.bucket,
-        endpoint=chosen.endpoint,
-        region=chosen.region,
-        access_key_id=chosen.access_key_id,
-        secret_access_key=chosen.secret_access_key,
-        allow_http=chosen.allow_http,
-        prefix=chosen.prefix,
-    )
-
-
-def find_uv() -> Path:
-    """Find uv, which is installed with Millpond."""
-    from uv import find_uv_bin
-
-    return Path(find_uv_bin())
 
 
 def _folder(chosen: str, default: Path) -> Path:
@@ -241,9 +221,9 @@ def _rooms(house: House) -> Iterator[APIRouter]:
         passwords=Passwords(passes=chosen.argon2_passes, memory_kib=chosen.argon2_memory_kib),
         local_key=open_local_key(house.data / "keys"),
     )
-    yield people_routes.routes(box=open_secret_box(house.data / "keys"))
+    yield people_routes.routes(box=house.box)
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
-    yield job_routes.routes(_handlers(house).keys(), _endings())
+    yield job_routes.routes(_endings().keys(), _endings())
     yield lake_routes.routes(house.objects, LakeLimits(**asdict(house.settings.lake)))
     yield environment_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
@@ -265,12 +245,36 @@ def build_pool(house: House) -> Pool:
 
 
 def _handlers(house: House) -> dict[str, Handler]:
-    build = environment_tasks.make_build(house.database, house.objects, house.builder)
-    return {BUILD_KIND: build}
+    def read_secrets(tx: Transaction, project_id: str, names: tuple[str, ...]) -> dict[str, str]:
+        return secret_values(tx, project_id, names, box=house.box)
+
+    chosen = house.settings.pipelines
+    tools = PipelineTools(
+        database=house.database,
+        objects=house.objects,
+        dispatcher=house.dispatcher,
+        builder=house.builder,
+        collect=collect,
+        version=VERSION,
+        pace=Pace(
+            compile_seconds=chosen.compile_seconds,
+            partitions=chosen.partitions,
+            retries=chosen.tries,
+        ),
+    )
+    return {
+        BUILD_KIND: environment_tasks.make_build(house.database, house.objects, house.builder),
+        COMPILE_KIND: spec_tasks.make_compile(tools),
+        RUN_KIND: run_tasks.make_run(tools, read_secrets),
+    }
 
 
 def _endings() -> dict[str, Ending]:
-    return {BUILD_KIND: environment_tasks.give_up}
+    return {
+        BUILD_KIND: environment_tasks.give_up,
+        COMPILE_KIND: spec_tasks.give_up_compile,
+        RUN_KIND: run_tasks.give_up_run,
+    }
 
 
 def _check_may_see_system(tx: Transaction, actor: Actor) -> None:
@@ -328,8 +332,8 @@ def serve(settings: Settings, data: Path) -> None:
                     stop_seconds=chosen.stop_seconds,
                 )
             finally:
+                pool.stop(chosen.stop_seconds)  # First, so that its handlers give their jobs back.
                 house.dispatcher.close()
-                pool.stop(chosen.stop_seconds)
                 keeper.stop()
 
 
@@ -369,16 +373,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def find_settings(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Settings, Path]:
     """Find the data folder and the settings; what the command line says wins."""
-    share = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME", "~")) / ".local/share")
-    folder = environ.get("MILLPOND_SERVER_DATA_FOLDER") or environ.get("MILLPOND_DATA")
-    data = given.data or Path(folder or Path(share) / "millpond")
+    folder = environ.get("MILLPOND_SERVER_DATA_FOLDER")
+    data = given.data or (Path(folder) if folder else default_data_folder(environ))
     path = given.settings or (
         Path(environ["MILLPOND_SETTINGS"]) if environ.get("MILLPOND_SETTINGS") else None
     )
     default = data.expanduser() / "settings.toml"
     settings = load_settings(path or (default if default.exists() else None), environ)
-    server = settings.server
-    if not given.data and not folder and server.data_folder:
+    server, is_chosen = settings.server, given.data or folder or environ.get("MILLPOND_DATA")
+    if not is_chosen and server.data_folder:
         data = Path(server.data_folder)
     data = data.expanduser().absolute()
     server = replace(
