@@ -7,6 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -258,13 +259,10 @@ def run(engine: Engine, spec: TaskSpec) -> TaskReport:
 
 def living_with(mark: str) -> list[int]:
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if mark.encode() in Path("/proc", name, "cmdline").read_bytes():
-                    found.append(int(name))
-            except OSError:
-                continue
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are wanted.
+        with suppress(OSError):
+            if name.isdigit() and mark.encode() in Path("/proc", name, "cmdline").read_bytes():
+                found.append(int(name))
     return found
 
 
@@ -499,7 +497,7 @@ class EngineContract(ABC):
             {"preload": ()},
             {"fork": False},
         ],
-        ids=lambda change: "-".join(change),
+        ids="-".join,
     )
     def test_a_warm_process_is_never_shared_across_the_key(
         self, engine: Engine, bench: Bench, change: dict[str, Any]
@@ -625,7 +623,7 @@ class EngineContract(ABC):
         assert not living_with(str(bench.root))
         self.check_nothing_left(bench)
 
-    def check_nothing_left(self, bench: Bench) -> None:
+    def check_nothing_left(self, bench: Bench) -> None:  # noqa: B027 - an adapter may have nothing.
         """Assert what an adapter leaves on disk and in control groups after ``close``."""
 
 

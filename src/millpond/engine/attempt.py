@@ -81,8 +81,7 @@ class Attempt:
                 "AS": limits.memory_bytes,
                 "CPU": int(limits.seconds * limits.cpu_slots) + 1,
             }
-            if self._is_isolated:  # Counted within the sandbox's own user namespace.
-                rlimits["NPROC"] = limits.processes
+            rlimits["NPROC"] = limits.processes  # In a sandbox, of its own user namespace.
         message: dict[str, Any] = {
             "op": "run",
             "function": task.entry.function,

@@ -75,10 +75,10 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "userfaultfd": (323, 282),
     "vhangup": (153, 58),
 }
-# Architecture's audit number; clone, clone3, socket, socketpair, ioctl.
+# Architecture's audit number; clone, clone3, socket, socketpair, ioctl, prlimit64.
 _MACHINES = {
-    "x86_64": (0, 0xC000003E, (56, 435, 41, 53, 16)),
-    "aarch64": (1, 0xC00000B7, (220, 435, 198, 199, 29)),
+    "x86_64": (0, 0xC000003E, (56, 435, 41, 53, 16, 302)),
+    "aarch64": (1, 0xC00000B7, (220, 435, 198, 199, 29, 261)),
 }
 
 REFUSED_CALLS = tuple(sorted(_REFUSED))
@@ -90,7 +90,7 @@ def make_filter(machine: str = "") -> bytes:
     known = _MACHINES.get(machine or platform.machine())
     if known is None:
         return b""
-    column, architecture, (clone, clone3, socket, socketpair, ioctl) = known
+    column, architecture, (clone, clone3, socket, socketpair, ioctl, prlimit) = known
     refuse, gone = _errno(_EPERM), _errno(_ENOSYS)
     program = [
         _step(_LOAD, _ARCHITECTURE),
@@ -118,6 +118,13 @@ def make_filter(machine: str = "") -> bytes:
         _step(_LOAD, _SECOND),
         _step(_JUMP_EQUAL, _TERMINAL_INJECTION[0], 1, 0),
         _step(_JUMP_EQUAL, _TERMINAL_INJECTION[1], 0, 1),
+        refuse,
+        _step(_RETURN, _ALLOW),
+    ]
+    program += [  # Of its own processes only: the runner has the same uid.
+        _step(_JUMP_EQUAL, prlimit, 0, 4),
+        _step(_LOAD, _FIRST),
+        _step(_JUMP_EQUAL, 0, 1, 0),
         refuse,
         _step(_RETURN, _ALLOW),
     ]

@@ -182,6 +182,16 @@ def _descendants() -> "list[int]":
     return found
 
 
+def _threads_of_user() -> int:
+    count = 0
+    for name in os.listdir("/proc"):
+        with suppress(OSError):
+            if name.isdigit() and os.stat("/proc/" + name).st_uid == os.getuid():
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    count += int(file.read().rpartition(b")")[2].split()[17])
+    return count
+
+
 def _leave_nothing(folders: "list[str]") -> bool:
     """Empty the private folders and remove shared memory; True if something stayed."""
     unclean = False
@@ -252,6 +262,8 @@ def _prepare(place: "dict[str, Any]", task: "dict[str, Any]", fds: "list[int]") 
         if name == "AS":  # What the parent has loaded is not the task's fault.
             with open("/proc/self/statm") as file:
                 value = most + int(file.read().split()[0]) * resource.getpagesize()
+        if name == "NPROC" and os.getppid() != 1:  # Counted per user, with all that he runs.
+            value = most + _threads_of_user()
         hard = resource.getrlimit(number)[1]
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)

@@ -1,0 +1,225 @@
+"""The queue before an engine: fair, never more than is free, every task told once."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from millpond.engine.dispatch import Dispatcher
+from millpond.engine.port import OnDone, OnProgress
+from millpond.engine.rules import fits
+from millpond.engine.values import Entry, Limits, NodeInfo, TaskReport, TaskSpec
+from millpond.ground.clock import SystemClock
+from millpond.ground.errors import BusyError, ConflictError, InvalidError, NotAllowedError
+
+
+class StillEngine:
+    """An engine whose tasks end when the test says so; it keeps books like a real one."""
+
+    places_itself = False
+
+    def __init__(self, slots: float) -> None:
+        self.slots = slots
+        self.running: dict[str, tuple[TaskSpec, OnDone]] = {}
+        self.started: list[str] = []
+        self.refusal: Exception | None = None
+        self.is_draining = False
+
+    def submit(
+        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+    ) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        assert fits(task, self.nodes()[0]), "the dispatcher gave more than is free"
+        self.running[task.key] = (task, on_done)
+        self.started.append(task.key)
+
+    def cancel(self, key: str) -> None:
+        if key in self.running:
+            self.end(key, "cancelled")
+
+    def nodes(self) -> list[NodeInfo]:
+        used = sum(task.limits.cpu_slots for task, _ in self.running.values())
+        return [
+            NodeInfo(
+                "still",
+                self.slots,
+                self.slots - used,
+                100,
+                isolated=True,
+                reason="",
+                free_memory_bytes=100,
+                is_draining=self.is_draining,
+            )
+        ]
+
+    def reattach(
+        self,
+        keys: Iterable[str],
+        *,
+        on_progress: OnProgress | None = None,
+        on_done: OnDone | None = None,
+    ) -> set[str]:
+        return set(keys) & set(self.running)
+
+    def drain(self, node: str) -> None:
+        self.is_draining = True
+
+    def close(self) -> None:
+        for key in list(self.running):
+            self.end(key, "cancelled")
+
+    def end(self, key: str, outcome: str = "done") -> None:
+        task, on_done = self.running.pop(key)
+        on_done(TaskReport(task.key, outcome, 0, "", SystemClock().now(), "still", isolated=True))
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.reports: list[TaskReport] = []
+
+    def outcomes(self) -> dict[str, str]:
+        return {report.key: report.outcome for report in self.reports}
+
+
+def make_task(key: str, slots: float = 1) -> TaskSpec:
+    limits = Limits(cpu_slots=slots, memory_bytes=1)
+    return TaskSpec(key, "u", "p", Entry("m:f"), "o", limits=limits)
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+def put(dispatcher: Dispatcher, heard: Heard, key: str, share: str, slots: float = 1) -> None:
+    dispatcher.submit(make_task(key, slots), share, lambda _: None, heard.reports.append)
+
+
+def test_no_more_is_started_than_is_free(heard: Heard) -> None:
+    engine = StillEngine(2)
+    dispatcher = Dispatcher(engine)
+    for number in range(5):
+        put(dispatcher, heard, f"t{number}", "p/u")
+    assert engine.started == ["t0", "t1"]
+    assert dispatcher.waiting_count() == 3
+    engine.end("t0")
+    assert engine.started == ["t0", "t1", "t2"]
+    assert heard.outcomes() == {"t0": "done"}
+
+
+def test_shares_take_turns(heard: Heard) -> None:
+    engine = StillEngine(1)
+    dispatcher = Dispatcher(engine)
+    for number in range(4):
+        put(dispatcher, heard, f"a{number}", "a/x")
+    put(dispatcher, heard, "b0", "b/x")
+    put(dispatcher, heard, "a-other", "a/y")
+    while engine.running:
+        engine.end(next(iter(engine.running)))
+    assert engine.started == ["a0", "b0", "a-other", "a1", "a2", "a3"]
+
+
+def test_a_large_one_is_not_starved(heard: Heard) -> None:
+    engine = StillEngine(2)
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "s0", "a/x")
+    put(dispatcher, heard, "large", "b/x", slots=2)
+    for number in range(1, 40):
+        put(dispatcher, heard, f"s{number}", "a/x")
+    steps = 0
+    while "large" not in engine.started:
+        engine.end(next(iter(engine.running)))
+        steps += 1
+        assert steps < 20
+    while engine.running:
+        engine.end(next(iter(engine.running)))
+    assert len(heard.reports) == 41
+
+
+def test_cancel_of_a_waiting_and_of_a_running_one(heard: Heard) -> None:
+    engine = StillEngine(1)
+    dispatcher = Dispatcher(engine)
+    for key in ("a", "b", "c"):
+        put(dispatcher, heard, key, "p/u")
+    dispatcher.cancel("b")
+    assert heard.outcomes() == {"b": "cancelled"}
+    dispatcher.cancel("a")
+    assert engine.started == ["a", "c"]
+    dispatcher.cancel("nobody")
+    assert heard.outcomes() == {"b": "cancelled", "a": "cancelled"}
+
+
+def test_a_key_is_taken_only_once(heard: Heard) -> None:
+    dispatcher = Dispatcher(StillEngine(1))
+    put(dispatcher, heard, "a", "p/u")
+    with pytest.raises(ConflictError):
+        put(dispatcher, heard, "a", "p/u")
+
+
+def test_what_can_never_fit_is_refused_at_once(heard: Heard) -> None:
+    with pytest.raises(InvalidError, match="asks for more than any node"):
+        put(Dispatcher(StillEngine(1)), heard, "a", "p/u", slots=2)
+
+
+def test_a_refusal_of_the_engine_is_the_tasks_end(heard: Heard) -> None:
+    engine = StillEngine(1)
+    engine.refusal = NotAllowedError("Not here.", next_step="Elsewhere.")
+    put(Dispatcher(engine), heard, "a", "p/u")
+    assert (heard.reports[0].outcome, heard.reports[0].reason) == ("failed", "Not here. Elsewhere.")
+
+
+def test_a_busy_engine_keeps_the_task_waiting(heard: Heard) -> None:
+    engine = StillEngine(1)
+    engine.refusal = BusyError("Not now.", next_step="Later.")
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "a", "p/u")
+    assert dispatcher.waiting_count() == 1
+    engine.refusal = None
+    put(dispatcher, heard, "b", "p/u")
+    assert engine.started == ["a"]
+
+
+def test_an_engine_that_places_itself_gets_all_at_once(heard: Heard) -> None:
+    engine = StillEngine(100)
+    engine.places_itself = True
+    dispatcher = Dispatcher(engine)
+    for number in range(50):
+        put(dispatcher, heard, f"t{number}", "p/u")
+    assert len(engine.running) == 50
+
+
+def test_close_cancels_what_waits(heard: Heard) -> None:
+    engine = StillEngine(1)
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "a", "p/u")
+    put(dispatcher, heard, "b", "p/u")
+    dispatcher.close()
+    assert heard.outcomes() == {"b": "cancelled"}
+    engine.close()
+    assert heard.outcomes() == {"b": "cancelled", "a": "cancelled"}
+
+
+def test_many_threads_submit_and_end(heard: Heard) -> None:
+    engine = StillEngine(4)
+    dispatcher = Dispatcher(engine)
+
+    def submit(who: int) -> None:
+        for number in range(50):
+            put(dispatcher, heard, f"{who}/{number}", f"p{who % 2}/u{who}")
+
+    threads = [threading.Thread(target=submit, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    _until(lambda: len(heard.reports) == 200, lambda: [engine.end(k) for k in list(engine.running)])
+    for thread in threads:
+        thread.join()
+    assert set(heard.outcomes().values()) == {"done"}
+
+
+def _until(holds: Callable[[], bool], action: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        action()
