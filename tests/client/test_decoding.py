@@ -59,7 +59,7 @@ def test_a_value_comes_back_whole() -> None:
     at = datetime(2026, 5, 1, 12, tzinfo=UTC)
     assert made == Outer(
         "x", Inner(at, date(2026, 5, 1)), "a", Colour.RED, (Inner(at),), (("a", 1),),
-        {"k": [1]}, 3.0, True,
+        {"k": [1]}, 3.0, flag=True,
     )  # fmt: skip
     assert isinstance(made.number, float)
 

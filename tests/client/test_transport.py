@@ -144,20 +144,20 @@ def test_patience_ends(script: Any) -> None:
 def test_a_refused_session_is_made_anew_once(script: Any) -> None:
     asked = []
 
-    def sign_in(is_refused: bool) -> str:
-        asked.append(is_refused)
+    def sign_in(refused: str) -> str:
+        asked.append(refused)
         return f"token-{len(asked)}"
 
     script.say("/api/v1/me", {"detail": "Expired."}, status=401)
     script.say("/api/v1/me", {"name": "ann"})
     transport = Transport(script.url, sign_in)
     assert transport.get("/me") == {"name": "ann"}
-    assert asked == [False, True]
+    assert asked == ["", "token-1"]
     assert script.asked[1][2]["Authorization"] == "Bearer token-2"
     script.say("/api/v1/never", {"detail": "Expired."}, status=401)
     with pytest.raises(NotSignedInError):
         transport.get("/never")
-    assert asked == [False, True, True]
+    assert asked == ["", "token-1", "token-2"]
     transport.close()
 
 

@@ -55,8 +55,7 @@ def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
 
 def test_names_are_kept_byte_for_byte(tmp_path: Path) -> None:
     name = b"caf\xe9\n.txt"
-    with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
-        file.write(b"x")
+    (tmp_path / os.fsdecode(name)).write_bytes(b"x")
     (one,) = hash_files(find_files(tmp_path).files)
     assert one.file.raw_path == name
     assert one.entry.raw_path == name

@@ -1,5 +1,6 @@
 """Find a server on this machine, and sign in to it by its key file."""
 
+import getpass
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 from millpond.client.config import write_private
 from millpond.client.decoding import decode
 from millpond.client.transport import Transport
-from millpond.ground.errors import NotSignedInError
+from millpond.ground.errors import ConflictError, NotSignedInError
 from millpond.people.values import LocalChallenge, NewToken, local_proof
 
 SERVER_FILE = "server.json"
@@ -74,6 +75,23 @@ def find_server(folder: Path) -> LocalServer | None:
     return next(iter(find_servers([folder])), None)
 
 
+def user_name() -> str:
+    """Give this machine's name for its user, as Millpond writes names."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = ""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name.lower())
+    return kept.strip("._-")[:40] or "admin"
+
+
+def _prove(transport: Transport, key: bytes, name: str) -> NewToken:
+    given = decode(LocalChallenge, transport.post("/sessions/challenge"))
+    proof = local_proof(key, given.challenge, name)
+    body = {"challenge": given.challenge, "name": name, "proof": proof}
+    return decode(NewToken, transport.post("/sessions/local", body))
+
+
 class LocalSignIn:
     """Sign in by the key file of a server on this machine, and keep the token for the next time.
 
@@ -87,23 +105,24 @@ class LocalSignIn:
         self._server = server
         self._kept = kept
 
-    def __call__(self, is_refused: bool) -> str:
-        """Give the kept token, or a new one when there is none or it was refused.
+    def __call__(self, refused: str) -> str:
+        """Give the kept token, or a new one when there is none or it was ``refused``.
 
         Raises:
             NotSignedInError: this user may not read the key file.
         """
         tokens = self._read()
-        place = f"{self._server.data}"
-        if not is_refused and place in tokens:
+        place = str(self._server.data)
+        if tokens.get(place, refused) != refused:
             return tokens[place]
         key = self._key()
         transport = Transport(self._server.url)
         try:
-            given = decode(LocalChallenge, transport.post("/sessions/challenge"))
-            proof = local_proof(key, given.challenge, "")
-            body = {"challenge": given.challenge, "name": "", "proof": proof}
-            made = decode(NewToken, transport.post("/sessions/local", body))
+            try:
+                made = _prove(transport, key, "")
+            except ConflictError:
+                # There is no administrator yet: who started the server becomes the first.
+                made = _prove(transport, key, user_name())
         finally:
             transport.close()
         write_private(self._kept, json.dumps({**tokens, place: made.text}))

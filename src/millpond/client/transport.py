@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
-SignIn = Callable[[bool], str]
-"""Give a token; told whether the one it gave before was refused."""
+SignIn = Callable[[str], str]
+"""Give a token; told the one that was refused, or an empty text at first."""
 Query = Mapping[str, object]
 Content = Callable[[], Iterable[bytes] | bytes]
 
@@ -182,7 +182,7 @@ class Transport:
             except NotSignedInError:
                 if self._sign_in is None or signed_in_again:
                     raise
-                self._token, signed_in_again = self._sign_in(True), True  # noqa: FBT003 - the same.
+                self._token, signed_in_again = self._sign_in(self._token or ""), True
             except BusyError as fault:
                 asked = 0.0 if isinstance(fault, UnreachableError) else fault.retry_after_seconds
                 wait = max(asked, pause * random.uniform(0.8, 1.2))  # noqa: S311 - not a secret.
@@ -239,7 +239,7 @@ class Transport:
 
     def _headers(self) -> dict[str, str]:
         if self._token is None and self._sign_in is not None:
-            self._token = self._sign_in(False)  # noqa: FBT003 - the one argument that there is.
+            self._token = self._sign_in("")
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def _address(self, path: str) -> str:

@@ -52,7 +52,7 @@ def up(
     try:
         ready = server.wait_ready()
         call.say(
-            f"Millpond answers at {ready.url}; its data lie in {folder}. Ctrl-C stops it.",
+            f"{ready.url} is up; its data lie in {folder}. Ctrl-C stops it.",
             {"url": ready.url, "data": folder, "process": ready.process},
         )
         code = server.process.wait()
