@@ -371,7 +371,7 @@ def set_up(tx: Transaction, code: str, name: str, password_hash: str) -> NewToke
     Raises:
         ConflictError: there is an administrator already.
     """
-    _refuse_second_setup(tx)
+    refuse_second_setup(tx)
     if not store.use_setup_code(tx, digest_of_token(code.strip().upper())):
         return None
     user = add_user(tx, SYSTEM, name, is_admin=True, password_hash=password_hash)
@@ -380,11 +380,12 @@ def set_up(tx: Transaction, code: str, name: str, password_hash: str) -> NewToke
 
 def set_up_locally(tx: Transaction, name: str) -> User:
     """Make the first administrator for somebody who has proved to run the server."""
-    _refuse_second_setup(tx)
+    refuse_second_setup(tx)
     return add_user(tx, SYSTEM, name, is_admin=True)
 
 
-def _refuse_second_setup(tx: Transaction) -> None:
+def refuse_second_setup(tx: Transaction) -> None:
+    """Refuse when there is an administrator already."""
     store.lock_admins(tx)
     if store.active_admins(tx):
         raise ConflictError(

@@ -65,8 +65,13 @@ def set_up(
         NotSignedInError: the code is wrong.
         TooManyError: too many wrong codes from this address.
     """
-    rules.refuse("The password", rules.faults_of_password(name, password))
-    change(lambda tx: _count(tx, "", address))
+
+    def begin(tx: Transaction) -> None:
+        actions.refuse_second_setup(tx)
+        rules.refuse("The password", rules.faults_of_password(name, password))
+        _count(tx, "", address)
+
+    change(begin)
     hashed = passwords.hash(password)
     made = change(lambda tx: actions.set_up(tx, code, name, hashed))
     if made is None:
@@ -87,10 +92,10 @@ def change_own_password(
         InvalidError: the new password is not good.
         NotAllowedError: the old one is wrong.
     """
-    rules.refuse("The password", rules.faults_of_password(actor.name, new))
 
     def begin(tx: Transaction) -> str | None:
         require(tx, actor, "profile.write")
+        rules.refuse("The password", rules.faults_of_password(actor.name, new))
         if store.password_of(tx, actor.user_id) is not None:
             _count(tx, actor.name, "old password")
         return store.password_of(tx, actor.user_id)

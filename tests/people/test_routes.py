@@ -1,0 +1,79 @@
+"""Setting up and signing in over HTTP, from this machine and from afar."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from millpond.people import routes as people_routes
+from millpond.people.accounts import actions as accounts
+from millpond.people.accounts import routes
+from millpond.people.passwords import Passwords
+from millpond.people.values import local_proof
+from millpond.people.vault import SecretBox
+from millpond.storage.database import Database
+from millpond.web.frame import build_frame
+
+KEY = b"l" * 32
+WORDS = "correct horse battery"
+
+
+@pytest.fixture
+def client(database: Database) -> Callable[[str], TestClient]:
+    app = build_frame(database, accounts.find_actor)
+    passwords = Passwords(passes=1, memory_kib=64)
+    app.include_router(routes.routes(passwords=passwords, local_key=KEY))
+    app.include_router(people_routes.routes(box=SecretBox(b"b" * 32)))
+    return lambda host: TestClient(app, client=(host, 5000))
+
+
+def local_session(http: TestClient, name: str = "ann") -> str:
+    challenge = http.post("/sessions/challenge").json()["challenge"]
+    proof = local_proof(KEY, challenge, name)
+    body = {"challenge": challenge, "name": name, "proof": proof}
+    answer = http.post("/sessions/local", json=body)
+    assert answer.status_code == 201
+    return str(answer.json()["text"])
+
+
+def test_local_sign_in_is_for_this_machine_alone(client: Callable[[str], TestClient]) -> None:
+    here, afar = client("127.0.0.1"), client("10.0.0.9")
+    assert local_session(here)
+    assert afar.post("/sessions/challenge").status_code == 403
+    passed_on = {"X-Forwarded-For": "10.0.0.9"}
+    assert here.post("/sessions/challenge", headers=passed_on).status_code == 403
+    challenge = here.post("/sessions/challenge").json()["challenge"]
+    proof = local_proof(KEY, challenge, "")
+    body = {"challenge": challenge, "name": "", "proof": proof}
+    assert afar.post("/sessions/local", json=body).status_code == 403
+    assert here.post("/sessions/local", json=body).status_code == 201
+    assert here.post("/sessions/local", json=body).status_code == 401
+
+
+def test_from_the_setup_code_to_a_secret(
+    client: Callable[[str], TestClient], database: Database
+) -> None:
+    http = client("10.0.0.9")
+    assert http.get("/setup").json() == {"is_needed": True}
+    code = database.change(accounts.make_setup_code)
+    body = {"code": code, "name": "ann", "password": WORDS}
+    made = http.post("/setup", json=body)
+    assert made.status_code == 201
+    assert http.post("/setup", json=body).status_code == 409
+    http.headers["Authorization"] = f"Bearer {made.json()['text']}"
+    assert http.get("/me").json()["user"]["is_admin"]
+    key = {"Idempotency-Key": "one"}
+    first = http.post("/projects", json={"name": "birds"}, headers=key)
+    assert first.json() == http.post("/projects", json={"name": "birds"}, headers=key).json()
+    kept = http.put("/projects/birds/secrets/API_KEY", json={"value": "hunter2"})
+    assert kept.status_code == 200
+    assert "hunter2" not in kept.text + http.get("/projects/birds/secrets").text
+    assert http.delete("/sessions/current").status_code == 204
+    assert "withdrawn" in http.get("/me").json()["detail"]
+
+
+def test_a_body_with_other_fields_is_refused(client: Callable[[str], TestClient]) -> None:
+    http = client("127.0.0.1")
+    answer = http.post("/sessions", json={"name": "ann", "password": WORDS, "admin": True})
+    assert answer.status_code == 422
+    assert WORDS not in answer.text
