@@ -1,7 +1,7 @@
 """Draft a migration from the difference between the newest schema and the rooms' tables.
 
-``./dev migration "what changes"`` writes ``migrations/versions/NNNN_what_changes.py``. Read it, mend
-it, and never edit it again once it is released. ``--rooms audit,people`` looks at those only.
+``./dev migration "what changes"`` writes ``migrations/versions/NNNN_what_changes.py``. Read it,
+mend it, and never edit it again once it is released. ``--rooms audit,people`` looks at those only.
 """
 
 import argparse
