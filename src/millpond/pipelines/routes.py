@@ -1,0 +1,26 @@
+"""REST of pipelines and runs."""
+
+import shutil
+
+from fastapi import APIRouter
+
+from millpond.pipelines.runs import routes as run_routes
+from millpond.pipelines.runs.routes import HasProgram
+from millpond.pipelines.specs import routes as spec_routes
+from millpond.storage.port import ObjectStore
+
+
+def routes(objects: ObjectStore, has_program: HasProgram | None = None) -> APIRouter:
+    """Make the routes on an object store.
+
+    ``has_program`` says whether tasks find a program such as ``Rscript``; when left out, this
+    machine's own PATH does.
+    """
+    router = APIRouter(prefix="/projects/{project}")
+    spec_routes.add_routes(router, objects)
+    run_routes.add_routes(router, objects, has_program or _is_here)
+    return router
+
+
+def _is_here(name: str) -> bool:
+    return shutil.which(name) is not None
