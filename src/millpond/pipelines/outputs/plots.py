@@ -99,4 +99,4 @@ def number(value: float | None) -> str:
         return "–"  # noqa: RUF001 - a dash for people.
     if isinstance(value, int) or (value.is_integer() and abs(value) < 1e15):  # noqa: PLR2004
         return f"{int(value):,}"
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"  # noqa: PLR2004 - taste.

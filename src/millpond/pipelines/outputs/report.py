@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ STYLE_HASH = "sha256-" + base64.b64encode(hashlib.sha256(STYLE.encode()).digest(
 
 _COLUMNS_SHOWN = 40
 _FILES_SHOWN = 200
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00$")
 _POLICY = f"default-src 'none'; style-src '{STYLE_HASH}'; base-uri 'none'; form-action 'none'"
 
 
@@ -41,7 +43,7 @@ def render(
         _environment(facts),
         _facts("Machine", facts.machine, ""),
         _facts("Times", facts.times, ""),
-        _files(list(files)),
+        _files(sorted(files, key=lambda each: each.raw_path)),
         _footer(millpond),
     ]
     return (
@@ -65,7 +67,11 @@ def _footer(millpond: str) -> str:
 def _heading(facts: RunFacts, title: str) -> str:
     state = str(facts.run.get("state", ""))
     about = facts.pipeline.get("description") or ""
-    known = [f"{text(key)} <b>{text(value)}</b>" for key, value in facts.run.items() if value]
+    known = [
+        f"{text(key)} <b>{_value(value, key)}</b>"
+        for key, value in facts.run.items()
+        if value and key != "state"
+    ]
     return (
         f'<header><h1>{text(title)} <span class="state {text(state)}">{text(state)}</span></h1>'
         + (f"<p>{text(about)}</p>" if about else "")
@@ -193,11 +199,15 @@ def _files(files: list[OutputFile]) -> str:
 
 
 def _grid(heads: list[str], rows: str) -> str:
-    head = "".join(f'<th scope="col">{text(each.replace("_", " "))}</th>' for each in heads)
+    head = "".join(f'<th scope="col">{text(_heading_of(each))}</th>' for each in heads)
     return (
         '<div class="scroll" tabindex="0"><table><thead><tr>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _heading_of(key: str) -> str:
+    return key.removesuffix("_bytes").replace("_", " ")
 
 
 def _row(*cells: str) -> str:
@@ -205,16 +215,22 @@ def _row(*cells: str) -> str:
 
 
 def _value(value: Any, key: str = "") -> str:
-    if value is None or value == "":
+    if value in (None, "", [], ()):
         return '<span class="quiet">none</span>'
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return _bytes(value) if key.endswith("_bytes") else number(value)
     if isinstance(value, list | tuple):
         return ", ".join(_value(each) for each in value)
     if isinstance(value, dict):
         return ", ".join(f"{text(name)}: {_value(each)}" for name, each in value.items())
+    return _scalar(value, key)
+
+
+def _scalar(value: Any, key: str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return _bytes(value) if key.endswith("_bytes") else number(value)
+    if _MOMENT.match(str(value)):
+        return text(f"{value[:10]} {value[11:19]} UTC")
     return f"<code>{text(value)}</code>" if "digest" in key else text(value)
 
 
