@@ -1,9 +1,12 @@
 """Setting up and signing in over HTTP, from this machine and from afar."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 
 from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
@@ -18,16 +21,45 @@ KEY = b"l" * 32
 WORDS = "correct horse battery"
 
 
+class Asker:
+    """Sends requests in process, as if from an address."""
+
+    def __init__(self, app: FastAPI, host: str) -> None:
+        self.app, self.host = app, host
+        self.headers: dict[str, str] = {}
+
+    def ask(self, method: str, path: str, headers: Any = None, json: Any = None) -> httpx.Response:
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, client=(self.host, 5000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+                given = {**self.headers, **(headers or {})}
+                return await http.request(method, path, headers=given, json=json)
+
+        return asyncio.run(send())
+
+    def get(self, path: str) -> httpx.Response:
+        return self.ask("GET", path)
+
+    def delete(self, path: str) -> httpx.Response:
+        return self.ask("DELETE", path)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self.ask("POST", path, **more)
+
+    def put(self, path: str, **more: Any) -> httpx.Response:
+        return self.ask("PUT", path, **more)
+
+
 @pytest.fixture
-def client(database: Database) -> Callable[[str], TestClient]:
+def client(database: Database) -> Callable[[str], Asker]:
     app = build_frame(database, accounts.find_actor)
     passwords = Passwords(passes=1, memory_kib=64)
     app.include_router(routes.routes(passwords=passwords, local_key=KEY))
     app.include_router(people_routes.routes(box=SecretBox(b"b" * 32)))
-    return lambda host: TestClient(app, client=(host, 5000))
+    return lambda host: Asker(app, host)
 
 
-def local_session(http: TestClient, name: str = "ann") -> str:
+def local_session(http: Asker, name: str = "ann") -> str:
     challenge = http.post("/sessions/challenge").json()["challenge"]
     proof = local_proof(KEY, challenge, name)
     body = {"challenge": challenge, "name": name, "proof": proof}
@@ -36,7 +68,7 @@ def local_session(http: TestClient, name: str = "ann") -> str:
     return str(answer.json()["text"])
 
 
-def test_local_sign_in_is_for_this_machine_alone(client: Callable[[str], TestClient]) -> None:
+def test_local_sign_in_is_for_this_machine_alone(client: Callable[[str], Asker]) -> None:
     here, afar = client("127.0.0.1"), client("10.0.0.9")
     assert local_session(here)
     assert afar.post("/sessions/challenge").status_code == 403
@@ -51,7 +83,7 @@ def test_local_sign_in_is_for_this_machine_alone(client: Callable[[str], TestCli
 
 
 def test_from_the_setup_code_to_a_secret(
-    client: Callable[[str], TestClient], database: Database
+    client: Callable[[str], Asker], database: Database
 ) -> None:
     http = client("10.0.0.9")
     assert http.get("/setup").json() == {"is_needed": True}
@@ -72,7 +104,7 @@ def test_from_the_setup_code_to_a_secret(
     assert "withdrawn" in http.get("/me").json()["detail"]
 
 
-def test_a_body_with_other_fields_is_refused(client: Callable[[str], TestClient]) -> None:
+def test_a_body_with_other_fields_is_refused(client: Callable[[str], Asker]) -> None:
     http = client("127.0.0.1")
     answer = http.post("/sessions", json={"name": "ann", "password": WORDS, "admin": True})
     assert answer.status_code == 422
