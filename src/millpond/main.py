@@ -49,6 +49,7 @@ from millpond.people.accounts import store as account_store
 from millpond.people.actions import open_project, require, secret_values
 from millpond.people.passwords import Passwords
 from millpond.people.vault import SecretBox, open_local_key, open_secret_box
+from millpond.pipelines import routes as pipeline_routes
 from millpond.pipelines.outputs.collect import collect
 from millpond.pipelines.port import Pace, PipelineTools
 from millpond.pipelines.runs import tasks as run_tasks
@@ -226,6 +227,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield job_routes.routes(_endings().keys(), _endings())
     yield lake_routes.routes(house.objects, LakeLimits(**asdict(house.settings.lake)))
     yield environment_routes.routes(house.objects)
+    yield pipeline_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
     yield _system_routes(house)
 
