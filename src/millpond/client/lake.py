@@ -143,6 +143,22 @@ class DatasetsRoom(Room):
             self._transport, wanted, Path(target), overwrite=overwrite, on_progress=on_progress
         )
 
+    def download_zip(
+        self,
+        address: str,
+        target: str | Path,
+        *,
+        project: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Bring a version's files as one zip file."""
+        target = Path(target)
+        raw_name = target.name.encode("utf-8", "surrogateescape")
+        path = self._version_path(address, project) + "/archive"
+        wanted = [Wanted(raw_name, path, {}, None, None)]
+        fetch_files(self._transport, wanted, target.parent, overwrite=overwrite)
+        return target
+
     def delete(self, name: str, *, project: str | None = None) -> None:
         """Hide a dataset; its bytes stay until an administrator purges them."""
         self._transport.delete(self._in(project, "datasets", name))

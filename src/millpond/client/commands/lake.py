@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from millpond.client.call import EXISTING, FOLDER, Call, shared, yes_option
+from millpond.client.call import EXISTING, Call, shared, yes_option
 from millpond.client.screen import Column, harmless, size_text
 from millpond.lake.values import Dataset, DatasetVersion
 
@@ -125,12 +125,18 @@ def list_files(call: Call, address: str, most: int) -> None:
 
 @dataset.command("download")
 @click.argument("address")
-@click.argument("target", type=FOLDER)
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--zip", "as_zip", is_flag=True, help="TARGET is a zip file to write.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @shared
-def download_dataset(call: Call, address: str, target: Path, overwrite: bool) -> None:
+def download_dataset(call: Call, address: str, target: Path, as_zip: bool, overwrite: bool) -> None:
     """Bring the files of the version at ADDRESS into the folder TARGET."""
     with call.client() as client, call.progress() as on_progress:
+        if as_zip:
+            client.datasets.download_zip(address, target, overwrite=overwrite)
+            size = target.stat().st_size
+            call.say(f"{target}: {size_text(size)}.", {"file": target, "size": size})
+            return
         paths = client.datasets.download(
             address, target, overwrite=overwrite, on_progress=on_progress
         )

@@ -11,7 +11,6 @@ from millpond.client.commands.following import follow_log, follow_run
 from millpond.client.commands.starting import read_limits, read_values, resolve_inputs
 from millpond.client.exits import FailedError
 from millpond.client.screen import Column, seconds_text, size_text
-from millpond.ground.errors import ConflictError
 from millpond.pipelines.values import RUN_ENDED, Run, Task
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -238,11 +237,6 @@ def take_outputs(
         if zip_file is not None or output is not None:
             return
         found = client.runs.outputs(run_id)
-        if not found and client.runs.get(run_id).state not in RUN_ENDED:
-            raise ConflictError(
-                f"{run_id} has not ended yet.",
-                next_step=f"Wait for it: millpond run show {run_id} --follow.",
-            )
     columns: list[Column] = [
         ("SIZE", lambda one: size_text(one.size)),
         ("SHA256", lambda one: one.digest[:12]),
