@@ -101,14 +101,14 @@ class World:
         """Store files (path, text or bytes, to content); give their manifest and its key."""
         entries = []
         for path, data in files.items():
-            data = data.encode() if isinstance(data, str) else data
+            content = data.encode() if isinstance(data, str) else data
             raw = path if isinstance(path, bytes) else path.encode()
-            digest = hashlib.sha256(data).hexdigest()
+            digest = hashlib.sha256(content).hexdigest()
             key = object_key(POND, digest)
             if not self.objects.exists(key):
-                self.objects.put(key, data)
+                self.objects.put(key, content)
             text, path_bytes = encode_path(raw)
-            entries.append(FileEntry(text, digest, len(data), path_bytes))
+            entries.append(FileEntry(text, digest, len(content), path_bytes))
         key, _ = write_manifest(self.objects, POND, entries)
         return Manifest(tuple(entries)), key
 

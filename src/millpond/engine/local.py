@@ -205,7 +205,7 @@ class LocalEngine:
         sandbox = self._get_sandbox(run, task)
         try:
             ended = attempt.run_in(sandbox)
-            if task.fork and task.preload and rules.needs_fresh(*_facts(ended)):
+            if task.fork and _has_own(task.preload) and rules.needs_fresh(*_facts(ended)):
                 self._put_away(run, task, sandbox, is_reusable=False)
                 attempt.note_fresh()
                 sandbox = self._get_sandbox(run, replace(task, fork=False))
@@ -269,3 +269,8 @@ def _facts(ended: Ended) -> tuple[int | None, str, float, float]:
 
 def _machine_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _has_own(preload: Iterable[str]) -> bool:
+    """Whether anything but the kit was imported before the fork; the kit itself survives one."""
+    return any(not name.startswith("millpond.") for name in preload)

@@ -86,7 +86,7 @@ def _trace(found: PipelineFunction, code: str) -> "tuple[dict[str, Any], list[Fa
         DECLARED.trace = None
     steps = [step_json(call, trace) for call in trace.calls]
     outputs = _outputs(found, returned, trace)
-    _check_used(found, symbols, steps, trace)
+    _check_form(found, symbols, steps, trace)
     title, text = _documentation(found.function)
     spec = {
         "format": FORMAT,
@@ -123,8 +123,6 @@ def _form(found: PipelineFunction, trace: Trace) -> "tuple[dict[str, Any], dict[
         if has_default:
             default = getattr(argument.default, "value", argument.default)
             schema["default"] = default.isoformat() if hasattr(default, "isoformat") else default
-            wrongs = check_value(schema, schema["default"])
-            trace.faults += [_fault(found, name, f"its default {each}") for each in wrongs]
         else:
             required.append(name)
         properties[name] = schema
@@ -187,7 +185,7 @@ def _outputs(found: PipelineFunction, returned: Any, trace: Trace) -> "list[dict
     return outputs
 
 
-def _check_used(
+def _check_form(
     found: PipelineFunction,
     symbols: "dict[str, Symbol]",
     steps: "list[dict[str, Any]]",
@@ -199,6 +197,9 @@ def _check_used(
             for each in argument.get("all", [argument]):
                 used |= {(key, each[key]) for key in ("input", "parameter") if key in each}
     for name, symbol in symbols.items():
+        if "default" in symbol.schema:
+            wrongs = check_value(symbol.schema, symbol.schema["default"])
+            trace.faults += [_fault(found, name, f"its default {each}") for each in wrongs]
         key = "input" if symbol.kind else "parameter"
         if (key, name) not in used:
             trace.faults.append(_fault(found, name, "no step uses it"))

@@ -95,7 +95,8 @@ class Symbol:
         self, source: "dict[str, str]", kind: str, schema: "Optional[dict[str, Any]]" = None
     ) -> None:
         """Stand for this source."""
-        self.source, self.kind, self.schema = source, kind, schema or {}
+        self.source, self.kind = source, kind
+        self.schema: "dict[str, Any]" = {} if schema is None else schema
 
     __hash__ = object.__hash__
 

@@ -13,6 +13,21 @@ _TAKES = {
     "table": ("table",),
     "model": ("model", "files", "file"),
 }
+_HANDED_ON = (
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "pattern",
+    "enum",
+    "x-unit",
+    "description",
+    "title",
+)
 
 
 def step_json(call: Call, trace: Trace) -> "dict[str, Any]":
@@ -130,6 +145,9 @@ def _parameter(schema: "dict[str, Any]", value: Any) -> "dict[str, Any]":
         raise _WrongError(f"it takes a parameter, not {value.kind}")
     if not _fits(schema, value.schema):
         raise _WrongError("the parameter's type is another one")
+    for key in _HANDED_ON:  # What the step refuses, the form refuses.
+        if key in schema:
+            value.schema.setdefault(key, schema[key])
     return {**value.source}
 
 

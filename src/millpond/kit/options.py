@@ -19,10 +19,10 @@ class StepOptions:
     files_per_task: int = 100
     bytes_per_task: int = 64 << 20
     rows_per_task: int = 10_000
-    slots: float = 1
+    slots: float = 1.0
     memory: int = 2 << 30
     disk: int = 4 << 30
-    seconds: float = 3600
+    seconds: float = 3600.0
     processes: int = 128
     retries: int = 0
     network: bool = False
@@ -60,7 +60,7 @@ def _read(name: str, default: Any, value: Any) -> Any:
         return tuple(value)
     if name in ("memory", "disk", "bytes_per_task"):
         return read_size(value)
-    whole = isinstance(default, int) and name != "slots"
+    whole = isinstance(default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise ValueError("must be a whole number" if whole else "must be a number")  # noqa: TRY004 - the same.
     if value < 0 or (value == 0 and name != "retries"):

@@ -182,7 +182,7 @@ class Graph:
             self._try_again(step, tried, report, now, moment, wave)
             return
         step.done[tried.partition] = outputs
-        if not tried.fork and step.fork:
+        if report.needed_fresh and step.fork:
             step.fork, self.no_fork = False, True  # It crashed when forked and not when run alone.
         if tried.partition != SPLITTING and step.partitions_done == step.partitions:
             self._end(step, "succeeded", "", now, wave)
@@ -199,14 +199,12 @@ class Graph:
         part = tried.partition
         failed, lost = step.failed.get(part, 0), step.lost.get(part, 0)
         retries = min(step.spec.retries, self._retries)
-        verdict = judge(report, forked=tried.fork, failed=failed, lost=lost, retries=retries)
-        if verdict == "give_up" or report.outcome == "cancelled":
+        verdict = judge(report.outcome, failed=failed, lost=lost, retries=retries)
+        if verdict == "give_up":
             self.fail(step, self._reason(step, tried, report), now, wave)
         elif report.outcome == "lost":
             step.lost[part] = lost + 1
             self._push(step, part, tried.fork)
-        elif verdict == "fresh":
-            self._push(step, part, fork=False)
         else:
             step.failed[part] = failed + 1
             wait = retry_wait(self._retry_seconds, failed + 1)

@@ -3,14 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from millpond.engine.values import TaskReport
-
-Verdict = Literal["again", "fresh", "give_up"]
+Verdict = Literal["again", "give_up"]
 
 _RETRY_SECONDS_MOST = 60.0
 _LOST_MOST = 10
-_IDLE_SHARE = 0.01
-_SIGSEGV, _SIGABRT, _SIGBUS = -11, -6, -7
 _SHARE_LEAST, _ELAPSED_LEAST = 0.01, 1.0
 
 
@@ -51,25 +47,19 @@ def must_split(rows: Sequence[int | None], wanted: int) -> bool:
     return any(each is None or each > wanted for each in rows)
 
 
-def judge(report: TaskReport, *, forked: bool, failed: int, lost: int, retries: int) -> Verdict:
+def judge(outcome: str, *, failed: int, lost: int, retries: int) -> Verdict:
     """Decide what follows a task that is not done.
 
-    A forked task that crashed or hung without working may have been the victim of a thread or a
-    session made before the fork: it gets one try in a fresh sandbox, beside its retries.
-
     Args:
-        report: how it ended.
-        forked: whether it was forked from a warm process.
+        outcome: the engine's word for how it ended.
         failed: tries of this partition that failed before.
         lost: tries of it that were lost before, with a node or a server.
         retries: how often its step may be tried again.
     """
-    if report.outcome == "lost":
+    if outcome == "cancelled":
+        return "give_up"
+    if outcome == "lost":
         return "again" if lost < _LOST_MOST else "give_up"
-    crashed = report.exit_code in (_SIGSEGV, _SIGABRT, _SIGBUS)
-    idle = report.cpu_seconds < max(report.wall_seconds * _IDLE_SHARE, 0.02)
-    if forked and (crashed or (report.outcome == "timed_out" and idle)):
-        return "fresh"
     return "again" if failed < retries else "give_up"
 
 
