@@ -73,7 +73,7 @@ def make_launch(
     Raises:
         InvalidError: the environment's Python lies where a sandbox can't be shown it.
     """
-    binds: list[tuple[str, str]] = [
+    binds = [
         (str(shown.environment), "/env"),
         (str(KIT), "/kit/millpond"),
         (str(shown.code), "/code"),
@@ -87,8 +87,7 @@ def make_launch(
             for name in _ETC_NETWORK
             if Path("/etc", name).exists()
         ]
-    out = (f"{shown.folder}/out", "/task/out")
-    place, mounts = "", []
+    out, place, mounts = (f"{shown.folder}/out", "/task/out"), "", []
     if uid is not None and can_mount:
         place = choose_place()
         staged = [*binds, out]
@@ -103,8 +102,7 @@ def make_launch(
         *("--bind", *out, "--chdir", "/task/out", "--remount-ro", "/dev", "--remount-ro", "/"),
     ]
     allowed = make_filter()
-    if allowed:
-        command += ["--seccomp", "{filter}"]
+    command += ["--seccomp", "{filter}"] if allowed else []
     command += ["--", *boot("/env/bin/python", ["/kit", "/code"], "/task/out", _PRIVATE, preload)]
     return Launch(
         command=command,
