@@ -69,7 +69,7 @@ def gather(sources: list[Path], target: Path, most: int) -> int:
                     continue
                 if count == most:
                     return count
-                place = target / str(count // 1000) / f"{count}-{name}"
+                place = target / str(count // 100) / f"{count}-{name}"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place)
                 count += 1

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -35,6 +37,7 @@ class Bench:
 @contextmanager
 def own_server(project: str = "bench") -> Iterator[Bench]:
     """Start a server on a new data folder, make a project, and clear all away at the end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # The server goes with us.
     folder = Path(tempfile.mkdtemp(prefix="millpond-bench-"))
     folder.chmod(0o755)  # The sandboxes' users go through it.
     server = start_server(folder / "data", port=0, log=folder / "server.log", environ=clean(folder))
