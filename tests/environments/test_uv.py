@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import threading
+import zipfile
 
 import pytest
 
@@ -46,6 +47,34 @@ def test_a_lock_becomes_a_read_only_venv_of_its_own(builder):
     assert quiet == []
     other = builder.ensure(builder.lock("six==1.17.0", lines.append), lines.append)
     assert other.path != place.path
+
+
+def test_nothing_of_a_package_runs_when_it_is_built(make_builder, tmp_path):
+    """Python runs the lines of a ``.pth`` file whenever it starts in the venv."""
+    told = tmp_path / "told"
+    wheel = write_wheel(
+        tmp_path / "wheels",
+        {"quiet.py": "x = 1\n", "quiet.pth": f"import os; open({str(told)!r}, 'w').write('ran')\n"},
+    )
+    builder = make_builder(UV_NO_INDEX="1", UV_FIND_LINKS=str(wheel.parent))
+    place = builder.ensure(builder.lock("quiet", print), print)
+    assert not told.exists()
+    assert list(place.path.glob("lib/*/site-packages/__pycache__/quiet.*.pyc"))
+    run(place, "import quiet")
+    assert told.read_text() == "ran"
+
+
+def write_wheel(folder, files):
+    folder.mkdir()
+    path, info = folder / "quiet-1.0-py3-none-any.whl", "quiet-1.0.dist-info"
+    tags = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    named = "Metadata-Version: 2.1\nName: quiet\nVersion: 1.0\n"
+    files = {**files, f"{info}/METADATA": named, f"{info}/WHEEL": tags}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in files))
+    return path
 
 
 def test_no_requirements_make_an_environment_of_the_standard_library(builder):

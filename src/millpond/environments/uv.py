@@ -172,19 +172,27 @@ class UvBuilder:
             (folder / "lock.txt").write_text(lock_text)
             sync = ["pip", "sync", "lock.txt", "--python", str(folder / "bin" / "python")]
             sync += ["--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
-            sync += ["--compile-bytecode", "--no-sources"]
+            sync += ["--no-compile-bytecode", "--no-sources"]
             self._run(sync, folder, on_line, "lock")
+            self._compile(folder, on_line)
         on_line("Making it read-only")
         (folder / _MARKER).write_text(json.dumps({"python": self._version}))
         _make_read_only(folder)
         os.sync()  # After a power cut a whole name must not stand on half the files.
 
+    def _compile(self, folder: Path, on_line: OnLine) -> None:
+        """Compile with the interpreter itself: the venv's own would run the packages' ``.pth``."""
+        on_line("Compiling byte code")
+        command = [str(self._interpreter), "-I", "-S", "-m", "compileall", "-qq", "-j", "0"]
+        self._call([*command, str(folder / "lib")], folder, on_line)  # Some files are no Python.
+
     def _run(self, command: list[str], folder: Path, on_line: OnLine, field: str) -> None:
         """Run uv; once more from its cache alone when the index can't be reached."""
-        code, output = self._call(command, folder, on_line)
+        code, output = self._call([str(self._uv), *command], folder, on_line)
         if code and is_index_away(output):
             on_line("The package index can't be reached; trying with what the cache holds")
-            offline_code, _ = self._call([*command, "--offline"], folder, on_line)
+            offline = [str(self._uv), *command, "--offline"]
+            offline_code, _ = self._call(offline, folder, on_line)
             if not offline_code:
                 return
             raise BusyError(
@@ -211,7 +219,7 @@ class UvBuilder:
     def _call(self, command: list[str], folder: Path, on_line: OnLine) -> tuple[int, str]:
         lines: list[str] = []
         with subprocess.Popen(
-            [str(self._uv), *command],
+            command,
             cwd=folder,  # Nothing of the server's own folder is found from here.
             env=self._environment,
             stdin=subprocess.DEVNULL,
