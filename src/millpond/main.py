@@ -5,7 +5,6 @@
 
 import argparse
 import os
-import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from uv import find_uv_bin
@@ -23,11 +21,11 @@ from millpond.audit import routes as audit_routes
 from millpond.audit.keys import SealKey, open_seal_key
 from millpond.audit.values import ProjectRef
 from millpond.client.local import default_data_folder
+from millpond.engine import routes as engine_routes
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
 from millpond.engine.transfer import ObjectTransfer
-from millpond.engine.values import NodeInfo
 from millpond.environments import routes as environment_routes
 from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
@@ -65,7 +63,7 @@ from millpond.storage.locking import FolderLock
 from millpond.storage.opening import open_database, open_objects
 from millpond.storage.port import ObjectStore
 from millpond.web import health, metrics, sse
-from millpond.web.frame import CallIn, build_frame, needs
+from millpond.web.frame import build_frame
 from millpond.web.serving import listen, serve_app, url_of
 
 VERSION = version_of("millpond")
@@ -94,29 +92,6 @@ class House:
     uses: accounts.LastUses
 
 
-@dataclass(frozen=True)
-class SystemInfo:
-    """What an administrator asks first.
-
-    Attributes:
-        version: of Millpond.
-        python: of the server.
-        machine: its name and kind.
-        database: ``sqlite`` or ``postgresql``.
-        objects: ``folder`` or ``s3``.
-        nodes: where tasks run.
-        settings: all of them, secrets masked.
-    """
-
-    version: str
-    python: str
-    machine: str
-    database: str
-    objects: str
-    nodes: list[NodeInfo]
-    settings: dict[str, dict[str, Any]]
-
-
 # Opening ---------------------------------------------------------------------------------------
 
 
@@ -142,7 +117,9 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             uv=Path(find_uv_bin()),
             interpreter=Path(settings.environments.python or choose_interpreter()),
             environment=_index_variables(settings, os.environ),
+            seconds=settings.environments.build_seconds,
         )
+        builder.sweep()
         yield House(
             settings=settings,
             data=data,
@@ -219,7 +196,11 @@ def _rooms(house: House) -> Iterator[APIRouter]:
 
     chosen = house.settings.people
     yield account_routes.routes(
-        passwords=Passwords(passes=chosen.argon2_passes, memory_kib=chosen.argon2_memory_kib),
+        passwords=Passwords(
+            passes=chosen.argon2_passes,
+            memory_kib=chosen.argon2_memory_kib,
+            at_once=chosen.hashes_at_once,
+        ),
         local_key=open_local_key(house.data / "keys"),
     )
     yield people_routes.routes(box=house.box)
@@ -229,7 +210,13 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield environment_routes.routes(house.objects)
     yield pipeline_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
-    yield _system_routes(house)
+    yield engine_routes.routes(
+        house.engine,
+        version=VERSION,
+        database="sqlite" if house.database.is_sqlite else "postgresql",
+        objects=house.settings.objects.kind,
+        settings=house.settings.shown,
+    )
 
 
 def build_pool(house: House) -> Pool:
@@ -242,6 +229,7 @@ def build_pool(house: House) -> Pool:
         lease_seconds=chosen.lease_seconds,
         poll_seconds=chosen.poll_seconds,
         endings=_endings(),
+        limits={BUILD_KIND: house.settings.environments.builds_at_once},
         is_alone=house.database.is_sqlite,
     )
 
@@ -281,26 +269,6 @@ def _endings() -> dict[str, Ending]:
 
 def _check_may_see_system(tx: Transaction, actor: Actor) -> None:
     require(tx, actor, "system.read")
-
-
-def _system_routes(house: House) -> APIRouter:
-    router = APIRouter(tags=["system"])
-
-    @router.get("/system", **needs("system.read"), summary="Show the server")
-    def get_system(call: CallIn) -> SystemInfo:
-        """Show versions, where tasks run, and every setting with secrets masked."""
-        call.read(lambda tx: _check_may_see_system(tx, call.actor))
-        return SystemInfo(
-            version=VERSION,
-            python=platform.python_version(),
-            machine=f"{platform.node()}, {platform.system()} {platform.machine()}",
-            database="sqlite" if house.database.is_sqlite else "postgresql",
-            objects=house.settings.objects.kind,
-            nodes=house.engine.nodes(),
-            settings=house.settings.shown(),
-        )
-
-    return router
 
 
 # Serving ---------------------------------------------------------------------------------------

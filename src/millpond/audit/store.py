@@ -17,7 +17,7 @@ from millpond.audit.values import Entry, EntryFilter, Head, PublicKey, Seal, Sea
 from millpond.storage.database import Transaction
 
 PAGE_ROWS = 1000
-_SEAL_LOCK = 7_301_002  # An advisory lock of PostgreSQL; another one keeps the live events.
+_SEAL_LOCK = 7_301_005  # An advisory lock of PostgreSQL; another one keeps the live events.
 
 
 def lock_head(tx: Transaction, chain: str) -> Head | None:
@@ -29,13 +29,7 @@ def lock_head(tx: Transaction, chain: str) -> Head | None:
 
 def start_chain(tx: Transaction, chain: str, first_hash: str) -> Head:
     """Make the head of a new chain, or wait for the other transaction that is making it."""
-    insert: Any
-    if tx.is_sqlite:
-        from sqlalchemy.dialects.sqlite import insert
-    else:
-        from sqlalchemy.dialects.postgresql import insert
-    row = {"chain": chain, "number": 0, "hash": first_hash}
-    tx.execute(insert(audit_head).values(row).on_conflict_do_nothing())
+    tx.insert_new(audit_head, {"chain": chain, "number": 0, "hash": first_hash}, audit_head.c.chain)
     head = lock_head(tx, chain)
     assert head is not None  # noqa: S101 - the line above has put it there.
     return head

@@ -3,7 +3,6 @@
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.environments.tables import environment, environment_version
 from millpond.environments.values import Environment, EnvironmentVersion, Package
@@ -18,8 +17,7 @@ _VERSION_COLUMNS = (
 
 def claim_name(tx: Transaction, values: dict[str, Any]) -> None:
     """Add an environment without versions unless the project has one of this name already."""
-    insert = sqlite.insert if tx.is_sqlite else postgresql.insert
-    tx.execute(insert(environment).values(**values).on_conflict_do_nothing())
+    tx.insert_new(environment, values, environment.c.id)
 
 
 def find_environment(tx: Transaction, project_id: str, name: str) -> tuple[str, int] | None:

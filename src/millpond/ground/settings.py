@@ -93,19 +93,6 @@ class ObjectsSettings:
 class PeopleSettings:
     """Signing in."""
 
-    sign_in_tries: int = _setting(
-        5, "Wrong passwords for a name or from an address before it has to wait.", least=1, most=100
-    )
-    sign_in_window_seconds: int = _setting(
-        300, "Time in which these tries count, and how long the wait is.", least=1, most=_DAY
-    )
-    session_seconds: int = _setting(
-        14 * _DAY, "How long a session lasts.", least=60, most=400 * _DAY
-    )
-    token_seconds: int = _setting(
-        90 * _DAY, "How long an API token lasts unless it says otherwise.", least=60
-    )
-    password_length: int = _setting(10, "Least length of a password.", least=8, most=128)
     argon2_memory_kib: int = _setting(
         64 * _KIB, "Memory, in KiB, of one password hash.", least=8 * _KIB, most=4 * _MIB
     )

@@ -5,26 +5,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.jobs.tables import job
 from millpond.jobs.values import Job, JobCounts, SeenLease
 from millpond.storage.database import Transaction
 
-_LIMITS_LOCK = 7_301_002  # An advisory lock of PostgreSQL: one claim at a time counts by kind.
+_LIMITS_LOCK = 7_301_006  # An advisory lock of PostgreSQL: one claim at a time counts by kind.
 _HIDDEN = ("rank", "beats", "lease_seconds", "lease_until")
 _COLUMNS = (*(column for column in job.c if column.name not in _HIDDEN), job.c.rank)
 
 
 def add(tx: Transaction, values: dict[str, Any]) -> str:
     """Write a job unless its kind has one with this key; give the id of the one that is there."""
-    insert = sqlite.insert if tx.is_sqlite else postgresql.insert
-    added = tx.scalar(insert(job).values(**values).on_conflict_do_nothing().returning(job.c.id))
-    if added is None:
-        added = tx.scalar(
-            sa.select(job.c.id).where(job.c.kind == values["kind"], job.c.key == values["key"])
-        )
-    return str(added)
+    added = tx.insert_new(job, values, job.c.id)
+    if added is not None:
+        return str(added.id)
+    found = sa.select(job.c.id).where(job.c.kind == values["kind"], job.c.key == values["key"])
+    return str(tx.scalar(found))
 
 
 def find(tx: Transaction, job_id: str, *, lock: bool = False) -> Job | None:

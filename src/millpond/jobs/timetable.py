@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.jobs.tables import schedule
 from millpond.jobs.values import Schedule
@@ -26,9 +25,7 @@ def list_all(tx: Transaction, after: str, limit: int) -> list[Schedule]:
 
 def add(tx: Transaction, values: dict[str, Any]) -> bool:
     """Write a schedule unless there is one of this name; tell whether it was written."""
-    insert = sqlite.insert if tx.is_sqlite else postgresql.insert
-    added = insert(schedule).values(**values).on_conflict_do_nothing().returning(schedule.c.id)
-    return tx.scalar(added) is not None
+    return tx.insert_new(schedule, values, schedule.c.id) is not None
 
 
 def change(tx: Transaction, schedule_id: str, values: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.lake.tables import dataset, dataset_version
 from millpond.lake.values import Dataset, DatasetVersion
@@ -27,8 +26,7 @@ _VERSION_COLUMNS = (
 
 def claim_name(tx: Transaction, values: dict[str, Any]) -> None:
     """Add a dataset without versions unless the project has one of this name already."""
-    insert = sqlite.insert if tx.is_sqlite else postgresql.insert
-    tx.execute(insert(dataset).values(**values).on_conflict_do_nothing())
+    tx.insert_new(dataset, values, dataset.c.id)
 
 
 def find_dataset(tx: Transaction, project_id: str, name: str) -> tuple[str, int] | None:

@@ -1,5 +1,6 @@
 """Password hashes: argon2id, a few at a time, never inside a transaction."""
 
+from functools import cached_property
 from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
@@ -7,18 +8,26 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from millpond.ground.errors import BusyError
 
-_AT_ONCE = 2  # Each takes 64 MiB and one core for some 50 ms.
 _WAIT_SECONDS = 20.0
 
 
 class Passwords:
     """Hashes and checks passwords, and takes as long for a user who does not exist."""
 
-    def __init__(self, *, passes: int = 3, memory_kib: int = 65_536) -> None:
-        """Take argon2's cost; the defaults are its second recommended set (RFC 9106)."""
+    def __init__(self, *, passes: int = 3, memory_kib: int = 65_536, at_once: int = 2) -> None:
+        """Take argon2's cost; the defaults are its second recommended set (RFC 9106).
+
+        Args:
+            passes: over the memory.
+            memory_kib: of one hash, in KiB.
+            at_once: hashes at the same time; each takes one core for some 50 ms.
+        """
         self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=4)
-        self._gate = BoundedSemaphore(_AT_ONCE)
-        self._nobodys = self._hasher.hash("the password of nobody at all")
+        self._gate = BoundedSemaphore(at_once)
+
+    @cached_property
+    def _nobodys(self) -> str:
+        return self._hasher.hash("the password of nobody at all")
 
     def hash(self, password: str) -> str:
         """Hash a new password; takes some 50 ms."""

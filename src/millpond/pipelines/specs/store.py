@@ -3,7 +3,6 @@
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from millpond.pipelines.specs.tables import pipeline, pipeline_version
 from millpond.pipelines.values import Pipeline, PipelineSpec, PipelineVersion
@@ -19,8 +18,7 @@ _COLUMNS = (
 
 def claim_name(tx: Transaction, values: dict[str, Any]) -> None:
     """Add a pipeline without versions unless the project has one of this name already."""
-    insert = sqlite.insert if tx.is_sqlite else postgresql.insert
-    tx.execute(insert(pipeline).values(**values).on_conflict_do_nothing())
+    tx.insert_new(pipeline, values, pipeline.c.id)
 
 
 def find_pipeline(tx: Transaction, project_id: str, name: str) -> tuple[str, int] | None:
