@@ -39,7 +39,7 @@ from millpond.pipelines.runs.values import (
     Wave,
 )
 from millpond.pipelines.specs.actions import forbid_fork
-from millpond.pipelines.values import Progress, StoredObject
+from millpond.pipelines.values import STEP_ENDED, Progress, StoredObject
 from millpond.storage.database import Transaction
 from millpond.storage.events import publish
 
@@ -80,7 +80,7 @@ class Driver:
             StoppingError: this server stops.
         """
         try:
-            self._fetch_outputs()
+            self._take_over()
             wave = Wave()
             while True:
                 self._advance(wave)
@@ -91,13 +91,16 @@ class Driver:
             self._kill()
             raise
 
-    def _fetch_outputs(self) -> None:
-        """Read the lists of outputs that were too long for the database."""
+    def _take_over(self) -> None:
+        """Read lists of outputs too long for the database, and what ended maps had split."""
         for task in self._loaded.tasks:
             if task.outputs is not None and task.outputs_key:
                 rows = json.loads(self._tools.objects.get(task.outputs_key))
                 outputs = TaskOutputs(store.unpack_outputs(rows), task.outputs.rows)
                 self.graph.steps[task.step].done[task.partition] = outputs
+        for step in self.graph.steps.values():
+            if step.state in STEP_ENDED and step.cuts is not None and step.spec.split:
+                self._resolve(step)  # Its items are still counted in the run's progress.
 
     def _advance(self, wave: Wave) -> None:
         """Plan what has become ready, settle the wave in one commit, hand the next tasks over."""
@@ -122,29 +125,34 @@ class Driver:
                     self._tools.dispatcher.cancel(key)
 
     def _plan(self, step: StepNow, wave: Wave) -> None:
-        now, spec = datetime.now(UTC), step.spec
-        done = {name: self.graph.steps[name].done for name in spec.needs}
-        counted = counted_argument(spec)
+        now = datetime.now(UTC)
         try:
-            for name, argument in data_arguments(spec).items():
-                parts = self._staging.resolve(argument, done)
-                if name == counted:
-                    step.over = parts
-                else:
-                    step.rest[name] = parts
+            self._resolve(step)
         except DataFaultError as fault:
             self.graph.fail(step, str(fault), now, wave)
             return
         self.graph.plan(step, self._cut(step), now, wave)
 
+    def _resolve(self, step: StepNow) -> None:
+        done = {name: self.graph.steps[name].done for name in step.spec.needs}
+        counted = counted_argument(step.spec)
+        for name, argument in data_arguments(step.spec).items():
+            parts = self._staging.resolve(argument, done)
+            if name == counted:
+                step.over = parts
+            else:
+                step.rest[name] = parts
+        split = step.spec.split
+        if split is not None and SPLITTING in step.done:
+            cut = step.done[SPLITTING]
+            step.over = task_parts(cut, f"{split.over}/", cut.rows.get(split.over))
+
     def _cut(self, step: StepNow) -> list[int] | None:
         split = step.spec.split
         if split is None:
             return [0, max(len(step.over), 1)]
-        if SPLITTING in step.done:
-            cut = step.done[SPLITTING]
-            step.over = task_parts(cut, f"{split.over}/", cut.rows.get(split.over))
-        elif is_over_table(step.spec) and must_split([p.rows for p in step.over], split.rows):
+        is_cut = SPLITTING in step.done or not is_over_table(step.spec)
+        if not is_cut and must_split([part.rows for part in step.over], split.rows):
             return None
         if step.cuts is not None and step.cuts[-1] == len(step.over):
             return step.cuts
