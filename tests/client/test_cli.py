@@ -213,7 +213,7 @@ def test_a_command_loads_no_server() -> None:
         "import sys\n"
         "from millpond.client.cli import run\n"
         "run(['project', 'list', '--url', 'http://127.0.0.1:1'])\n"
-        "server = {'sqlalchemy', 'fastapi', 'pydantic', 'uvicorn', 'pyarrow', 'obstore'}\n"
+        "server = {'sqlalchemy', 'fastapi', 'pydantic', 'uvicorn', 'pyarrow', 'obstore', 'rich'}\n"
         "print('LOADED', sorted(server & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

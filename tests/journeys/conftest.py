@@ -44,10 +44,20 @@ class Shell:
         assert found["next_step"]
         return found
 
+    def another(self, variables: dict[str, str]) -> "Shell":
+        """Give the shell of somebody else, in the same folder."""
+        return Shell(self.folder, variables)
+
     @property
     def environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MILLPOND_")}
         return {**kept, **self.variables}
+
+
+@pytest.fixture
+def make_shell() -> type[Shell]:
+    """Give the way to make a shell."""
+    return Shell
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,14 @@
 """Speak HTTP to one server: tokens, errors, retries, idempotency keys and pages."""
 
 import contextlib
+import importlib
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -33,6 +37,23 @@ _FAULTS_FROM = 400
 def place(*parts: str | int) -> str:
     """Join parts of a path, each escaped, so that a name with a slash stays one part."""
     return "/" + "/".join(quote(str(part), safe="") for part in parts)
+
+
+@lru_cache(1)
+def load_httpx() -> Any:
+    """Load the HTTP library when it is first needed, without its own command line.
+
+    That one brings rich and pygments with it, which is most of the time of a short command.
+    """
+    unwanted = "httpx._main"
+    is_ours = unwanted not in sys.modules
+    if is_ours:
+        sys.modules[unwanted] = ModuleType(unwanted)
+    try:
+        return importlib.import_module("httpx")
+    finally:
+        if is_ours:
+            del sys.modules[unwanted]
 
 
 class Transport:
@@ -143,8 +164,7 @@ class Transport:
         Raises:
             UnreachableError: no answer, or the connection broke while it was read.
         """
-        import httpx
-
+        httpx = load_httpx()
         timeout = httpx.Timeout(read_seconds, connect=_CONNECT_SECONDS)
         try:
             with self._client().stream(
@@ -201,8 +221,7 @@ class Transport:
         content: Content | None,
         headers: Mapping[str, str] | None,
     ) -> Any:
-        import httpx
-
+        httpx = load_httpx()
         try:
             response = self._client().request(
                 method,
@@ -224,8 +243,7 @@ class Transport:
         return response.json()
 
     def _client(self) -> "httpx.Client":
-        import httpx
-
+        httpx = load_httpx()
         with self._opening:  # Several threads send and fetch at once.
             if self._http is None:
                 timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)

@@ -1,6 +1,5 @@
 """Commands for the record."""
 
-import dataclasses
 import json
 import os
 import tempfile
@@ -96,7 +95,11 @@ def verify_log(
         raise NotGenuineError(
             f"The log is not genuine: {verdict.kind}{where}: {verdict.message}",
             next_step="Compare with an older export and find out who could write to the server.",
-            **dataclasses.asdict(verdict),
+            kind=verdict.kind,
+            entry=verdict.entry,
+            entries=verdict.entries,
+            chain=verdict.chain,
+            project=verdict.project,
         )
     call.say(
         f"The log is genuine: {verdict.entries:,} entries, {verdict.seals:,} seals"

@@ -28,7 +28,7 @@ from millpond.client.process import ServerProcess, answers, start_server
 from millpond.client.screen import seconds_text, size_text, to_json
 from millpond.client.walking import LocalFile, find_files
 from millpond.environments.values import EnvironmentVersion
-from millpond.ground.errors import ConflictError, NotFoundError
+from millpond.ground.errors import ConflictError, InvalidError, NotFoundError
 from millpond.lake.values import DatasetVersion
 from millpond.pipelines.values import PipelineVersion, Run
 
@@ -93,13 +93,18 @@ def _interrupt(number: int, frame: types.FrameType | None) -> None:
 def _show(
     call: Call, client: Client, files: Path | None, output: Path | None, folder: Path
 ) -> dict[str, object]:
+    chosen = find_files(files).files if files else choose_files()
+    if not chosen:
+        raise InvalidError(
+            "There is no file there that could be read.",
+            next_step="Choose another folder: --files DIR.",
+        )
     _ensure_project(client)
     call.tell(f"Project {PROJECT!r}. Pushing the pipeline {PIPELINE!r} ...")
     with call.progress() as on_progress:
         pushed = client.pipelines.push(find_example(), PIPELINE, on_progress=on_progress)
     version = wait_compiled(call, client, pushed)
     _wait_environment(call, client, version)
-    chosen = find_files(files).files if files else choose_files()
     size = sum(one.size for one in chosen)
     call.tell(f"Sending {len(chosen):,} files, {size_text(size)} ...")
     with call.progress() as on_progress:
