@@ -6,7 +6,8 @@ target <- if (length(given) > 1) given[2] else Sys.getenv("MILLPOND_OUTPUT", "."
 
 files <- list.files(source, recursive = TRUE, all.files = TRUE, full.names = TRUE)
 lines <- unlist(lapply(files, readLines, warn = FALSE, skipNul = TRUE))
-words <- unlist(regmatches(lines, gregexpr("[a-z]+", tolower(lines), useBytes = TRUE)))
+lower <- tolower(lines)
+words <- unlist(regmatches(lower, gregexpr("[a-z]+", lower, useBytes = TRUE)))
 counts <- as.data.frame(table(word = words), responseName = "count", stringsAsFactors = FALSE)
 counts <- counts[order(-counts$count, counts$word, method = "radix"), ]
 write.csv(counts, file.path(target, "words.csv"), row.names = FALSE, quote = FALSE)
