@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,12 +65,29 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"Tests passed per {name}: {shown or 'none'}")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where nothing may be skipped and something was."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if STRICT and skipped and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line("")
+        for report in skipped:
+            reporter.write_line(f"SKIPPED where nothing may be: {report.nodeid}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def missing(what: str, how: str) -> NoReturn:
     """Skip visibly, or fail where nothing may be skipped."""
     text = f"{what} is not installed: `{how}`"
     if STRICT:
         pytest.fail(text)
     pytest.skip(text)
+
+
+@pytest.fixture(scope="session")
+def missing_here() -> Callable[[str, str], NoReturn]:
+    """Give what skips visibly, or fails where nothing may be skipped."""
+    return missing
 
 
 # Programs --------------------------------------------------------------------------------------
@@ -139,6 +156,25 @@ class PostgreSQL:
     def __init__(self, port: int) -> None:
         self.port = port
         self._has_template = False
+        self._running = ExitStack()
+        self._begin: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def start(self) -> None:
+        self._running.enter_context(self._begin())
+
+    def stop(self) -> None:
+        """Stop it as an administrator would who does not wait for anybody."""
+        self._running.close()
+
+    def starts_by(self, begin: Callable[[], AbstractContextManager[object]]) -> None:
+        self._begin = begin
+
+    def is_ready(self) -> bool:
+        try:
+            self.run("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def url(self, name: str) -> str:
         return f"postgresql://millpond@127.0.0.1:{self.port}/{name}"
@@ -175,6 +211,20 @@ def create_schema(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
+    """Start PostgreSQL."""
+    with new_postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """Start a PostgreSQL that the test may stop and start again."""
+    with new_postgresql() as server:
+        yield server
+
+
+@contextmanager
+def new_postgresql() -> Iterator[PostgreSQL]:
     """Start PostgreSQL, as an unprivileged user also where the tests run as root."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
         Path(path) for path in [shutil.which("initdb")] if path
@@ -192,13 +242,6 @@ def postgresql() -> Iterator[PostgreSQL]:
     server = PostgreSQL(port)
     initdb_options = ["-D", str(home / "data"), "-U", "millpond", "-A", "trust", "-E", "UTF8"]
     initdb_options += ["--no-sync", "--no-instructions"]
-
-    def is_ready() -> bool:
-        try:
-            server.run("SELECT 1")
-        except psycopg.OperationalError:
-            return False
-        return True
 
     try:
         subprocess.run(
@@ -221,15 +264,21 @@ def postgresql() -> Iterator[PostgreSQL]:
         command = [str(programs / "postgres"), "-D", str(home / "data")]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        with program(
-            [*as_user[1:], *command] if as_user else command,
-            is_ready,
-            home / "log",
-            signal.SIGINT,
-            env=environment,
-            cwd=home,
-        ):
+        server.starts_by(
+            lambda: program(
+                [*as_user[1:], *command] if as_user else command,
+                server.is_ready,
+                home / "log",
+                signal.SIGINT,
+                env=environment,
+                cwd=home,
+            )
+        )
+        server.start()
+        try:
             yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
