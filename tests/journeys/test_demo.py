@@ -25,9 +25,9 @@ def test_the_second_start_reuses_everything_but_the_run(alone: Any, tmp_path: Pa
     (files / "data.json").write_text('{"a": [1, 2, 3]}\n' * 20)
     words = ("demo", "--data", "d", "--files", "files", "--exit")
     first = alone.run(*words, "--output", "out", seconds=600)
-    assert "Log:        genuine" in first.stderr
-    assert "121 of 121 predicted" in first.stderr
-    assert "python 120" in first.stderr
+    assert "Log:        genuine" in first.stdout
+    assert "121 of 121 predicted" in first.stdout
+    assert "python 120" in first.stdout
     assert (tmp_path / "out" / "report.html").stat().st_size > 0
     assert read_server(tmp_path / "d") is None, "the server was left behind"
     second = alone.json(*words)

@@ -67,6 +67,11 @@ class Call:
         else:
             click.echo(screen.harmless(text, "\n"))
 
+    def report(self, text: str) -> None:
+        """Report a line of the result, to people only, on standard output."""
+        if not self.as_json:
+            click.echo(screen.harmless(text, "\n"))
+
     def tell(self, text: str) -> None:
         """Tell something beside the result, to people only, on standard error."""
         if not self.as_json:

@@ -57,7 +57,8 @@ def demo(
         call.change_config(data_folders=call.config().with_data_folder(folder).data_folders)
         with Client(server.url, project=PROJECT, data_folder=folder) as client:
             found = _show(call, client, files, output, folder)
-        call.say("", {**found, "url": server.url, "data": folder}) if call.as_json else None
+        if call.as_json:
+            call.say("", {**found, "url": server.url, "data": folder})
         _tell_address(call, server)
         if is_ours and not ends and sys.stdout.isatty() and not call.as_json:
             call.tell("It stays up; Ctrl-C ends it.")
@@ -119,8 +120,8 @@ def _show(
         client.runs.download(run.id, target, overwrite=True, on_progress=on_progress)
     lines = summarise(target, dataset.file_count, seconds)
     for line in lines:
-        call.tell(line)
-    call.tell(f"Outputs: {target} (open report.html)")
+        call.report(line)
+    call.report(f"Outputs:    {target} (open report.html)")
     _tell_verdict(call, client)
     return _facts(run, version, dataset, target, lines)
 
@@ -239,13 +240,13 @@ def _tell_verdict(call: Call, client: Client) -> None:
             f"The log is not genuine: {verdict.kind}: {verdict.message}",
             next_step="Somebody changed the data folder: make a new one with --data DIR.",
         )
-    call.tell(
+    call.report(
         f"Log:        genuine: {verdict.entries:,} entries, {verdict.seals:,} seals, checked here"
     )
 
 
 def _tell_address(call: Call, server: LocalServer) -> None:
-    call.tell(
+    call.report(
         f"Address:    {server.url}; from another terminal: "
         f"millpond run list --project {PROJECT} --url {server.url} (signs in by itself)"
     )
