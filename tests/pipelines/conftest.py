@@ -52,7 +52,7 @@ def add_people(database):
 class World:
     """A server without HTTP: database, objects, engine, jobs; all real."""
 
-    def __init__(self, database, objects, folder, pace=PACE, **engine):
+    def __init__(self, database, objects, folder, pace=PACE, poll=0.05, **engine):
         self.database, self.objects = database, objects
         self.engine = LocalEngine(
             ObjectTransfer(objects),
@@ -88,7 +88,7 @@ class World:
             BUILD_KIND: give_up,
         }
         self.pool = Pool(
-            database, handlers, endings=endings, poll_seconds=0.05, is_alone=True, workers=4
+            database, handlers, endings=endings, poll_seconds=poll, is_alone=True, workers=4
         )
         self.pool.start()
 

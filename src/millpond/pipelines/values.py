@@ -302,7 +302,11 @@ class StepRun:
 
 @dataclass(frozen=True)
 class Task:
-    """One try of one partition of one step; partition -1 cuts a table for the others."""
+    """One try of one partition of one step; partition -1 cuts a table for the others.
+
+    Attributes:
+        log_bytes: how long its log is; -1 while nobody knows.
+    """
 
     step: str
     partition: int
@@ -315,6 +319,7 @@ class Task:
     cpu_seconds: float = 0.0
     memory_peak_bytes: int = 0
     wall_seconds: float = 0.0
+    log_bytes: int = -1
     started_at: datetime | None = None
     ended_at: datetime | None = None
 

@@ -88,7 +88,7 @@ def start_run(
         environment=address,
         lock_digest=lock_digest,
         code_digest=key.rpartition("/")[2],
-        spec_digest=digest_of(spec.to_json()),
+        spec_digest=digest_of(spec.to_json()) if version is None else version.spec_digest,
         seed=int.from_bytes(os.urandom(6), "big"),
         progress=Progress(steps_total=len(spec.steps)),
         created_at=tx.now,

@@ -10,7 +10,6 @@ import json
 import queue
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,6 +44,7 @@ from millpond.storage.events import publish
 
 _OUTPUTS_INLINE = 40
 _KILL_SECONDS = 30.0
+_GATHER_SECONDS = 0.05
 
 
 class CancelledError(Exception):
@@ -180,8 +180,10 @@ class Driver:
             wait = min(wait, max(moment - time.monotonic(), 0.0))
         with suppress(queue.Empty):
             self._take(self._news.get(timeout=wait), wave)
+            end = time.monotonic() + _GATHER_SECONDS
             while True:
-                self._take(self._news.get_nowait(), wave)
+                left = end - time.monotonic() if wave.ended and self._may_gather() else 0.0
+                self._take(self._news.get(left > 0, max(left, 0.001)), wave)
         if self._lease.lost():
             raise LeaseLostError
         if self._lease.stopping():
@@ -191,6 +193,13 @@ class Driver:
             state = self._tools.database.read(lambda tx: store.read_state(tx, self._loaded.run.id))
             self._obey(state)
         return wave
+
+    def _may_gather(self) -> bool:
+        """Say whether settling can wait for more tasks to end without leaving the engine idle."""
+        running = self.graph.running_count()
+        if running == 0 or self.graph.ready():
+            return False
+        return running * 2 >= self._tools.pace.window or self.graph.next_moment() is None
 
     def _take(self, news: TaskReport | TaskProgress, wave: Wave) -> None:
         if isinstance(news, TaskProgress):
@@ -231,7 +240,7 @@ class Driver:
     def _settle(self, tx: Transaction, wave: Wave) -> str:
         self._lease.hold(tx)
         run_id = self._loaded.run.id
-        progress = asdict(self.progress)
+        progress = dict(vars(self.progress))
         cpu = sum(step.cpu_seconds for step in self.graph.steps.values())
         values = {"progress": progress, "cpu_seconds": cpu, "isolated": self.isolated}
         state = store.touch_run(tx, run_id, self._loaded.fence, values)
@@ -309,6 +318,7 @@ def _task_row(run_id: str, ended: Ended) -> dict[str, Any]:
         "cpu_seconds": report.cpu_seconds,
         "memory_peak_bytes": report.memory_peak_bytes,
         "wall_seconds": report.wall_seconds,
+        "log_bytes": report.log_bytes,
         "started_at": report.started_at,
         "ended_at": datetime.now(UTC),
         "rows": dict(outputs.rows) if outputs is not None else None,

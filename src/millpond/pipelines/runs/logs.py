@@ -71,7 +71,7 @@ def read_log(
         cursor = Cursor(*here, cursor.chunk if is_same else 0)
         prefix = task_prefix(run.project_id, run.id, Try(task.step, task.partition, task.attempt))
         after = log_key(prefix, cursor.chunk - 1) if cursor.chunk else ""
-        for found in objects.list(f"{prefix}.log/", after):
+        for found in objects.list(f"{prefix}.log/", after) if task.log_bytes else ():
             if sum(map(len, pieces)) >= _BYTES_MOST:
                 return _part(pieces, cursor, is_complete=False)
             if cursor.chunk == 0:

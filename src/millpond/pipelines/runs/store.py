@@ -140,6 +140,7 @@ def start_tasks(tx: Transaction, run_id: str, tries: list[Try]) -> None:
         "cpu_seconds": 0.0,
         "memory_peak_bytes": 0,
         "wall_seconds": 0.0,
+        "log_bytes": -1,
         "started_at": now,
         "ended_at": None,
         "rows": None,

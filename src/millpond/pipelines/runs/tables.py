@@ -74,6 +74,7 @@ task = sa.Table(
     sa.Column("cpu_seconds", sa.Float, nullable=False),
     sa.Column("memory_peak_bytes", sa.BigInteger, nullable=False),
     sa.Column("wall_seconds", sa.Float, nullable=False),
+    sa.Column("log_bytes", sa.BigInteger, nullable=False),
     sa.Column("started_at", UtcTime),
     sa.Column("ended_at", UtcTime),
     sa.Column("rows", sa.JSON(none_as_null=True)),

@@ -90,12 +90,14 @@ def _claim(tx: Transaction, lease: Lease, run_id: str, read_secrets: ReadSecrets
     tasks = store.list_kept_tasks(tx, run_id)
     if any(task.state == "running" for task in tasks):
         store.end_running(tx, run_id, "failed", _LOST)
-    no_fork, spec = False, own["spec"]
-    if run.pipeline_version_id is not None:
+    no_fork = False
+    if run.pipeline_version_id is None:
+        read = PipelineSpec.from_json(own["spec"])
+    else:
         version = get_version_by_id(tx, run.pipeline_version_id)
-        no_fork, spec = version.no_fork, None if version.spec is None else version.spec.to_json()
+        assert version.spec is not None  # noqa: S101 - a run starts with a version that is ready.
+        no_fork, read = version.no_fork, version.spec
     lock = lock_text(tx, run.project_id, run.environment) if run.environment else ""
-    read = PipelineSpec.from_json(spec)
     names = tuple(sorted({name for step in read.steps for name in step.secrets}))
     return Loaded(
         run=run,
@@ -205,6 +207,8 @@ def _logs(
     run = loaded.run
     found: dict[str, list[str]] = {step.name: [] for step in steps}
     for task in tasks:
+        if not task.log_bytes:
+            continue
         tried = Try(task.step, task.partition, task.attempt)
         found[task.step].append(task_prefix(run.project_id, run.id, tried))
     return {name: tuple(prefixes) for name, prefixes in found.items() if prefixes}
