@@ -12,6 +12,7 @@ from millpond.client.local import default_data_folder, find_server
 from millpond.client.process import answers, start_server
 from millpond.ground.errors import ConflictError
 
+_SAID_BY_SERVER = {5, 6, 7}
 _ENDED_BY_US = {0, -signal.SIGINT, -signal.SIGTERM, 130, 143}
 
 
@@ -58,6 +59,11 @@ def up(
         code = server.process.wait()
     except KeyboardInterrupt:
         code = server.stop()
+    except ConflictError:
+        code = server.process.poll() or 0
+        if call.as_json or code not in _SAID_BY_SERVER:
+            raise
+        return code  # The server has said why, in its own words.
     finally:
         server.stop()
     return 0 if code in _ENDED_BY_US else 1
