@@ -1,6 +1,7 @@
 """What every engine promises; each adapter inherits the class and gives its own ``make_engine``."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -61,6 +62,22 @@ def who():
             "tmp": os.listdir(os.environ["TMPDIR"]), "shm": os.listdir("/dev/shm"), "out": os.listdir(OUT),
             "in": os.listdir(IN), "boot": open("/proc/sys/kernel/random/boot_id").read(),
             "pidns": os.readlink("/proc/self/ns/pid"), "random": random.random()}
+
+def go_out(port):
+    import socket
+    gate = socket.socket(socket.AF_UNIX)
+    gate.connect("/task/gateway/socket")
+    try:
+        open("/task/gateway/mine", "w")
+        writable = True
+    except OSError:
+        writable = False
+    try:
+        socket.create_connection(("127.0.0.1", port), 2)
+        other = True
+    except OSError:
+        other = False
+    return {"said": gate.recv(99).decode(), "writable": writable, "other": other}
 
 def fail():
     raise ValueError("on purpose")
@@ -492,6 +509,7 @@ class EngineContract(ABC):
             {"project_id": "project_2"},
             {"code_digest": "0the4"},
             {"grants": Grants(network=True)},
+            {"grants": Grants(gateway="/usr/share")},
             {"grants": Grants(secrets=("KEY",)), "secrets": {"KEY": "a"}},
             {"limits": Limits(seconds=31, memory_bytes=256 << 20)},
             {"preload": ()},
@@ -505,6 +523,31 @@ class EngineContract(ABC):
         places = {_place(run(engine, bench.spec("who")).result)}
         places.add(_place(run(engine, bench.spec("who", **change)).result))
         assert len(places) == 2
+
+    def test_a_gateway_is_the_only_way_out_of_a_sandbox(
+        self, engine: Engine, bench: Bench, tmp_path: Path
+    ) -> None:
+        if not self.isolated:
+            pytest.skip("without a sandbox there is nothing to get out of")
+        folder = tmp_path / "gateway"
+        folder.mkdir()
+        with socket.socket(socket.AF_UNIX) as gate, socket.create_server(("127.0.0.1", 0)) as other:
+            gate.bind(str(folder / "socket"))
+            (folder / "socket").chmod(0o666)
+            gate.listen()
+            arguments = {"port": other.getsockname()[1]}
+            spec = bench.spec(
+                "go_out", arguments=arguments, grants=Grants(gateway=str(folder)), preload=()
+            )
+            running = Running(engine, spec)
+            gate.settimeout(20)
+            with gate.accept()[0] as asked:
+                asked.sendall(b"come in")
+            result = running.report().result
+        assert result == {"said": "come in", "writable": False, "other": False}, bench.log(spec)
+        without = bench.spec("go_out", arguments=arguments, preload=())
+        assert run(engine, without).outcome == "failed"
+        assert "FileNotFoundError" in bench.log(without)
 
     def test_another_environment_is_another_process(
         self, engine: Engine, bench: Bench, tmp_path: Path

@@ -73,6 +73,7 @@ class SandboxMaker:
             uid=uid,
             can_mount=can_mount,
             groups=groups,
+            gateway=task.grants.gateway,
         )
 
     def seen_by(self, sandbox: WarmSandbox) -> Shown | None:

@@ -67,6 +67,7 @@ def make_launch(
     uid: int | None,
     can_mount: bool = True,
     groups: Sequence[str] = (),
+    gateway: str = "",
 ) -> Launch:
     """Write the launch of a sandbox; ``uid`` is None unless we are root.
 
@@ -78,6 +79,7 @@ def make_launch(
         (str(KIT), "/kit/millpond"),
         (str(shown.code), "/code"),
         (f"{shown.folder}/in", "/task/in"),
+        *(((gateway, "/task/gateway"),) if gateway else ()),
         *((str(shown.etc / name), f"/etc/{name}") for name in _ETC_OWN),
         *find_interpreter(shown.environment),
     ]

@@ -23,10 +23,13 @@ class Grants:
     Attributes:
         network: whether it may use the network.
         secrets: names of the project's secrets that it is given.
+        gateway: folder on the node that it sees read-only at /task/gateway; a Unix socket there
+            is its only way out. Empty: none. Only in a sandbox.
     """
 
     network: bool = False
     secrets: tuple[str, ...] = ()
+    gateway: str = ""
 
 
 @dataclass(frozen=True)
