@@ -1,5 +1,6 @@
 """What type hints of steps and pipelines say: kinds of data, forms, names of outputs."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -47,6 +48,7 @@ def kind_of(hint: Any) -> Optional[str]:
     return None
 
 
+@functools.lru_cache(None)
 def hints_of(function: "Callable[..., Any]") -> "tuple[dict[str, Any], str]":
     """Give a function's hints and what is wrong with them, empty when nothing is."""
     try:

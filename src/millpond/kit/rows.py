@@ -114,16 +114,14 @@ class RowWriter:
     """
 
     def __init__(self, folder: Path, part_rows: int = PART_ROWS) -> None:
-        """Prepare the folder; the first part is made even when no row comes."""
+        """Write below this folder; without a row nothing is made."""
         self.folder = folder
         self.counts: "list[int]" = []
         self._part_rows = part_rows
         self._bytes = 0
         self._file: "Optional[IO[bytes]]" = None
-        folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "RowWriter":  # noqa: PYI034 - Self is not in Python 3.9.
-        self._next()
         return self
 
     def __exit__(
@@ -144,10 +142,14 @@ class RowWriter:
         if not isinstance(row, dict):
             raise TypeError(f"a row is a dict, not {type(row).__name__}")
         line = encode_row(row)
-        if self.counts[-1] >= self._part_rows or self._bytes + len(line) > PART_BYTES:
-            self._next()
-        assert self._file is not None  # noqa: S101 - __enter__ opened it.
-        self._file.write(line)
+        file = self._file
+        if (
+            file is None
+            or self.counts[-1] >= self._part_rows
+            or self._bytes + len(line) > PART_BYTES
+        ):
+            file = self._next()
+        file.write(line)
         self._bytes += len(line)
         self.counts[-1] += 1
 
@@ -161,14 +163,15 @@ class RowWriter:
                 made.append([count, 1])
         return made
 
-    def _next(self) -> None:
-        if self._file is not None:
-            if not self.counts[-1]:
-                return
+    def _next(self) -> "IO[bytes]":
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        else:
             self._file.close()
-        self._file = (self.folder / f"{len(self.counts):05d}.jsonl").open("wb")
+        file = self._file = (self.folder / f"{len(self.counts):05d}.jsonl").open("wb")
         self.counts.append(0)
         self._bytes = 0
+        return file
 
 
 def encode_row(row: "dict[str, Any]") -> bytes:

@@ -167,6 +167,8 @@ def _out() -> Path:
 
 
 def _write_result(result: "dict[str, Any]", out: Path) -> None:
+    if not any(result["rows"].values()):
+        return  # Nothing to tell costs nothing.
     path = out / _RESULT
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result))
