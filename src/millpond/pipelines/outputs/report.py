@@ -66,7 +66,8 @@ def _footer(millpond: str) -> str:
 
 def _heading(facts: RunFacts, title: str) -> str:
     state = str(facts.run.get("state", ""))
-    about = facts.pipeline.get("description") or ""
+    written = str(facts.pipeline.get("description") or "").split("\n\n")
+    about = [" ".join(paragraph.split()) for paragraph in written if paragraph.strip()]
     known = [
         f"{text(key)} <b>{_value(value, key)}</b>"
         for key, value in facts.run.items()
@@ -74,7 +75,7 @@ def _heading(facts: RunFacts, title: str) -> str:
     ]
     return (
         f'<header><h1>{text(title)} <span class="state {text(state)}">{text(state)}</span></h1>'
-        + (f"<p>{text(about)}</p>" if about else "")
+        + "".join(f"<p>{text(paragraph)}</p>" for paragraph in about)
         + f'<p class="quiet">{" · ".join(known)}</p></header>'
     )
 
