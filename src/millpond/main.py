@@ -29,6 +29,7 @@ from millpond.engine.transfer import ObjectTransfer
 from millpond.environments import routes as environment_routes
 from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
+from millpond.environments.sources import SandboxedSources
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
@@ -118,6 +119,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             interpreter=Path(settings.environments.python or choose_interpreter()),
             environment=_index_variables(settings, os.environ),
             seconds=settings.environments.build_seconds,
+            objects=objects,
         )
         builder.sweep()
         yield House(
@@ -253,10 +255,26 @@ def _handlers(house: House) -> dict[str, Handler]:
         ),
     )
     return {
-        BUILD_KIND: environment_tasks.make_build(house.database, house.objects, house.builder),
+        BUILD_KIND: environment_tasks.make_build(
+            house.database, house.objects, house.builder, _sources(house)
+        ),
         COMPILE_KIND: spec_tasks.make_compile(tools),
         RUN_KIND: run_tasks.make_run(tools, read_secrets),
     }
+
+
+def _sources(house: House) -> SandboxedSources:
+    settings = house.settings
+    return SandboxedSources(
+        _folder(settings.environments.folder, house.data / "environments"),
+        builder=house.builder,
+        dispatcher=house.dispatcher,
+        objects=house.objects,
+        uv=Path(find_uv_bin()),
+        environment=_index_variables(settings, os.environ),
+        is_isolated=lambda: all(node.isolated for node in house.engine.nodes()),
+        seconds=settings.environments.build_seconds,
+    )
 
 
 def _endings() -> dict[str, Ending]:

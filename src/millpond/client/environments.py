@@ -1,7 +1,7 @@
 """Environments over the SDK: make one from requirements, follow its build, read its lock."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from millpond.client.decoding import decode
 from millpond.client.room import Room
@@ -20,6 +20,7 @@ class EnvironmentsRoom(Room):
         requirements: str,
         *,
         upgrade: bool = False,
+        build_from_source: Iterable[str] = (),
         project: str | None = None,
     ) -> EnvironmentVersion:
         """Ask for an environment; the same requirements give the version there is.
@@ -28,11 +29,15 @@ class EnvironmentsRoom(Room):
             name: the environment's name.
             requirements: text of a requirements file.
             upgrade: whether to lock today's packages even so.
+            build_from_source: packages to build from source, in the sandbox; all others come
+                as wheels.
             project: the project to put it in.
         """
         body: dict[str, object] = {"name": name, "requirements": requirements}
         if upgrade:
             body["upgrade"] = True
+        if names := [*build_from_source]:
+            body["build_from_source"] = names
         made = self._transport.make(self._in(project, "environments"), body)
         return decode(EnvironmentVersion, made)
 

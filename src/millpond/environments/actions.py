@@ -1,9 +1,11 @@
 """What a person can do with environments; each function is one transaction's work."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from millpond.audit.actions import note
 from millpond.environments import store
+from millpond.environments.built import check_source_names
 from millpond.environments.rules import check_requirements
 from millpond.environments.values import Environment, EnvironmentVersion
 from millpond.ground.actor import Actor
@@ -28,11 +30,13 @@ def add_version(
     requirements: str,
     *,
     upgrade: bool = False,
+    build_from_source: Iterable[str] = (),
 ) -> EnvironmentVersion:
     """Ask for an environment of these requirements; a job locks and builds it.
 
     When the newest version was made of this same text and has not failed, that one comes back,
-    marked unchanged, unless ``upgrade`` asks for today's packages.
+    marked unchanged, unless ``upgrade`` asks for today's packages. Packages come as wheels, but
+    for those that ``build_from_source`` names.
 
     Raises:
         InvalidError: the name or some lines are not allowed; lists every line that is not.
@@ -40,6 +44,8 @@ def add_version(
     require(tx, actor, "environment.write", project_id)
     check_name(name)
     check_requirements(requirements)
+    names = check_source_names(build_from_source)
+    asked = (requirements, names)
     claim = {"id": new_id("env"), "project_id": project_id, "name": name, "newest": 0}
     store.claim_name(tx, {**claim, "created_at": tx.now, "created_by": actor.name})
     for _ in range(_TRIES):
@@ -48,7 +54,7 @@ def add_version(
         environment_id, newest = found
         before = store.find_version(tx, project_id, name, None)
         usable = before is not None and not upgrade and before.state != "failed"
-        if before is not None and usable and before.requirements == requirements:
+        if before and usable and (before.requirements, before.build_from_source) == asked:
             return replace(before, unchanged=True)
         if store.take_number(tx, environment_id, newest):
             break
@@ -69,6 +75,7 @@ def add_version(
         created_at=tx.now,
         created_by=actor.name,
         ready_at=None,
+        build_from_source=names,
     )
     _write(tx, actor, project_id, environment_id, version)
     return version
@@ -169,9 +176,9 @@ def _write(
 ) -> None:
     values = dict(vars(version), environment_id=environment_id, lock="")
     del values["name"], values["unchanged"]
-    values["packages"] = []
+    values["packages"], values["build_from_source"] = [], [*version.build_from_source]
     store.add_version(tx, values)
-    facts = {"version_id": version.id}
+    facts = {"version_id": version.id, "user_id": actor.user_id}
     put(tx, BUILD_KIND, facts, key=f"environment/{version.id}", project_id=project_id)
     note(
         tx,
@@ -179,7 +186,10 @@ def _write(
         "environment.version.added",
         f"environment/{version.address}",
         project_id=project_id,
-        after={"requirements": version.requirements},
+        after={
+            "requirements": version.requirements,
+            "build_from_source": [*version.build_from_source],
+        },
     )
     publish(
         tx,

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from millpond.environments.values import EnvironmentPlace
+from millpond.environments.values import EnvironmentPlace, SourceOrder
+from millpond.jobs.port import Lease
 
 OnLine = Callable[[str], None]
 
@@ -38,4 +39,19 @@ class Builder(Protocol):
 
     def find(self, lock_text: str) -> EnvironmentPlace | None:
         """Give the venv of a lock when it is there and whole."""
+        ...
+
+
+class SourceBuilder(Protocol):
+    """Something that locks requirements and builds the packages that are to come from source."""
+
+    def lock(self, order: SourceOrder, lease: Lease, on_line: OnLine) -> str:
+        """Lock and build; give the lock, which names the wheels that were built.
+
+        Raises:
+            InvalidError: there is no sandbox, or a package can't be had or built; says why.
+            BusyError: the index can't be reached, or the sandbox was lost.
+            LeaseLostError: the job has passed to another.
+            StoppingError: this server is stopping.
+        """
         ...

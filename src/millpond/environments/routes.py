@@ -55,6 +55,7 @@ def _add_lists(router: APIRouter) -> None:
                 asked.name,
                 asked.requirements,
                 upgrade=asked.upgrade,
+                build_from_source=asked.build_from_source,
             )
         )
 

@@ -134,5 +134,6 @@ def _versions(project_id: str, name: str) -> sa.Select[Any]:
 def _to_version(row: sa.Row[Any]) -> EnvironmentVersion:
     values = dict(row._mapping)  # noqa: SLF001 - its public name.
     values.pop("project_id", None)
+    values["build_from_source"] = tuple(values["build_from_source"])
     values["packages"] = tuple(Package(name, version) for name, version in values["packages"])
     return EnvironmentVersion(**values)

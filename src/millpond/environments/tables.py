@@ -25,6 +25,8 @@ environment_version = sa.Table(
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("requirements", sa.Text, nullable=False),
+    # Names of packages, in their normal form and in order.
+    sa.Column("build_from_source", sa.JSON, nullable=False, server_default="[]"),
     sa.Column("lock", sa.Text, nullable=False),  # Empty until it is locked.
     sa.Column("lock_digest", sa.String(64), nullable=False, index=True),
     sa.Column("python_version", sa.String(20), nullable=False),

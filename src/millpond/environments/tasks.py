@@ -5,12 +5,12 @@ from typing import Any
 from millpond.audit.actions import note
 from millpond.environments import store
 from millpond.environments.logs import BuildLog, log_prefix
-from millpond.environments.port import Builder
+from millpond.environments.port import Builder, SourceBuilder
 from millpond.environments.rules import list_packages
-from millpond.environments.values import EnvironmentVersion
+from millpond.environments.values import EnvironmentVersion, SourceOrder
 from millpond.ground.actor import SYSTEM
 from millpond.ground.canonical import digest_of_bytes
-from millpond.ground.errors import BusyError, InvalidError, MillpondError, TooManyError
+from millpond.ground.errors import BusyError, Fault, InvalidError, MillpondError, TooManyError
 from millpond.jobs.port import Handler, Lease
 from millpond.jobs.values import Job
 from millpond.storage.database import Database, Transaction
@@ -18,7 +18,9 @@ from millpond.storage.events import publish
 from millpond.storage.port import ObjectStore
 
 
-def make_build(database: Database, objects: ObjectStore, builder: Builder) -> Handler:
+def make_build(
+    database: Database, objects: ObjectStore, builder: Builder, sources: SourceBuilder | None = None
+) -> Handler:
     """Make the handler of ``environments.build``.
 
     A server that is killed in the middle costs nothing: the next try goes on with the lock that
@@ -38,7 +40,7 @@ def make_build(database: Database, objects: ObjectStore, builder: Builder) -> Ha
             try:
                 if not lock:
                     log.add(f"Locking {version.address} for Python {builder.python_version}")
-                    lock = builder.lock(version.requirements, log.add)
+                    lock = _lock(lease, found, builder, sources, log)
                     _settle_lock(database, lease, found, lock, builder.python_version)
                 log.add(f"Building {version.address}")
                 builder.ensure(lock, log.add)
@@ -52,6 +54,32 @@ def make_build(database: Database, objects: ObjectStore, builder: Builder) -> Ha
         _settle(database, lease, found, reason)
 
     return build
+
+
+def _lock(
+    lease: Lease,
+    found: tuple[str, EnvironmentVersion],
+    builder: Builder,
+    sources: SourceBuilder | None,
+    log: BuildLog,
+) -> str:
+    project_id, version = found
+    if not version.build_from_source:
+        return builder.lock(version.requirements, log.add)
+    if sources is None:
+        raise InvalidError(
+            "This server builds no packages from source.",
+            next_step="Use versions that have wheels.",
+            faults=[Fault("build_from_source", "is not offered here")],
+        )
+    order = SourceOrder(
+        project_id=project_id,
+        version_id=version.id,
+        user_id=str(lease.job.facts["user_id"]),
+        requirements=version.requirements,
+        names=version.build_from_source,
+    )
+    return sources.lock(order, lease, log.add)
 
 
 def give_up(tx: Transaction, job: Job) -> None:

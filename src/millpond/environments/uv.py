@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from millpond.environments.built import list_wheels
 from millpond.environments.port import OnLine
 from millpond.environments.rules import (
     clean_requirements,
@@ -34,6 +35,7 @@ from millpond.environments.rules import (
 from millpond.environments.values import EnvironmentPlace
 from millpond.ground.canonical import digest_of
 from millpond.ground.errors import BusyError, Fault, InvalidError
+from millpond.storage.port import ObjectStore
 
 _MARKER = ".complete"
 _DROPPED = (
@@ -67,6 +69,7 @@ class UvBuilder:
         interpreter: Path,
         environment: Mapping[str, str],
         seconds: float = 1800.0,
+        objects: ObjectStore | None = None,
     ) -> None:
         """Keep venvs below ``root``; one folder may serve many processes.
 
@@ -77,11 +80,12 @@ class UvBuilder:
             environment: variables for uv: the index, proxies and certificates of whoever runs
                 Millpond. They never reach a user's code.
             seconds: the longest time of one run of uv.
+            objects: where wheels are that were built from source.
         """
         self._root = root
         self._uv = uv
         self._interpreter = interpreter
-        self._seconds = seconds
+        self._seconds, self._objects = seconds, objects
         self._environment = {
             **{
                 name: value
@@ -173,12 +177,24 @@ class UvBuilder:
             sync = ["pip", "sync", "lock.txt", "--python", str(folder / "bin" / "python")]
             sync += ["--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
             sync += ["--no-compile-bytecode", "--no-sources"]
-            self._run(sync, folder, on_line, "lock")
+            with tempfile.TemporaryDirectory(prefix="millpond-wheels-") as wheels:
+                if self._bring_wheels(lock_text, Path(wheels)):
+                    sync += ["--find-links", wheels]
+                self._run(sync, folder, on_line, "lock")
             self._compile(folder, on_line)
         on_line("Making it read-only")
         (folder / _MARKER).write_text(json.dumps({"python": self._version}))
         _make_read_only(folder)
         os.sync()  # After a power cut a whole name must not stand on half the files.
+
+    def _bring_wheels(self, lock_text: str, folder: Path) -> int:
+        """Bring here what was built from source; its hash is checked when it is installed."""
+        wheels = list_wheels(lock_text) if self._objects else ()
+        for wheel in wheels:
+            assert self._objects is not None  # noqa: S101 - else there are none.
+            with (folder / wheel.filename).open("xb") as file:
+                file.writelines(self._objects.stream(wheel.key))
+        return len(wheels)
 
     def _compile(self, folder: Path, on_line: OnLine) -> None:
         """Compile with the interpreter itself: the venv's own would run the packages' ``.pth``."""

@@ -38,6 +38,7 @@ class EnvironmentVersion:
         state: locking, building, ready or failed.
         reason: why it failed, in words; empty otherwise.
         requirements: what was asked for, as it was sent.
+        build_from_source: names of the packages that are built from source, in the sandbox.
         lock_digest: sha256 of the lock; empty until it is locked.
         python_version: such as ``3.11``; empty until it is locked.
         packages: what the lock pins, by name.
@@ -56,6 +57,7 @@ class EnvironmentVersion:
     created_at: datetime
     created_by: str
     ready_at: datetime | None
+    build_from_source: tuple[str, ...] = ()
     unchanged: bool = False
 
     @property
@@ -79,6 +81,25 @@ class EnvironmentPlace:
     python_prefix: Path
     python_version: str
     key: str
+
+
+@dataclass(frozen=True)
+class SourceOrder:
+    """What is to be locked with some packages built from source.
+
+    Attributes:
+        project_id: whose it is.
+        version_id: the environment's version.
+        user_id: whose sandbox it is built in.
+        requirements: checked beforehand.
+        names: the packages to build, in their normal form.
+    """
+
+    project_id: str
+    version_id: str
+    user_id: str
+    requirements: str
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

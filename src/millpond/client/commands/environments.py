@@ -25,13 +25,19 @@ def env() -> None:
     help="A requirements file; - reads standard input.",
 )  # fmt: skip
 @click.option("--upgrade", is_flag=True, help="Lock today's packages, even for the same file.")
+@click.option(
+    "--build-from-source", "names", multiple=True, metavar="PACKAGE",
+    help="Build PACKAGE from source, in the sandbox; may be given again.",
+)  # fmt: skip
 @click.option("--wait/--no-wait", default=True, help="Follow the build; the default.")
 @shared
-def make_environment(call: Call, name: str, source: Path, upgrade: bool, wait: bool) -> None:
+def make_environment(
+    call: Call, name: str, source: Path, upgrade: bool, names: tuple[str, ...], wait: bool
+) -> None:
     """Lock and build the environment NAME from a requirements file."""
     text = sys.stdin.read() if str(source) == "-" else source.read_text()
     with call.client() as client:
-        version = client.environments.make(name, text, upgrade=upgrade)
+        version = client.environments.make(name, text, upgrade=upgrade, build_from_source=names)
         if wait and version.state not in ("ready", "failed"):
             call.tell(f"Building {version.address}; Ctrl-C leaves it to the server.")
             version = client.environments.wait(version.address, lambda text: _tell(call, text))
@@ -142,5 +148,6 @@ def _facts(version: EnvironmentVersion) -> list[tuple[str, object]]:
         ("made", version.created_at),
         ("by", version.created_by),
         ("lock", version.lock_digest),
+        ("from source", ", ".join(version.build_from_source)),
         ("packages", packages),
     ]
