@@ -80,7 +80,7 @@ class World:
         handlers = {
             specs.COMPILE_KIND: make_compile(self.tools),
             runs.RUN_KIND: make_run(self.tools, lambda tx, project_id, names: {}),
-            BUILD_KIND: make_build(database, objects, self.builder),
+            BUILD_KIND: make_build(database, objects, self.builder, None),
         }
         endings = {
             specs.COMPILE_KIND: give_up_compile,

@@ -1,7 +1,7 @@
 """REST of runs: start, look, cancel, logs, outputs."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -33,8 +33,9 @@ HasProgram = Callable[[str], bool]
 def add_routes(router: APIRouter, objects: ObjectStore, has_program: HasProgram) -> None:
     """Add the routes of runs."""
     _add_starting(router, objects, has_program)
-    _add_looking(router, objects)
-    _add_outputs(router, objects)
+    _add_looking(router)
+    _add_parts(router, objects)
+    _add_outputs(router, _Outputs(objects), objects)
 
 
 def _add_starting(router: APIRouter, objects: ObjectStore, has_program: HasProgram) -> None:
@@ -114,7 +115,7 @@ def _program(
     return actions.Program(sent.entry[:200], spec, key)
 
 
-def _add_looking(router: APIRouter, objects: ObjectStore) -> None:
+def _add_looking(router: APIRouter) -> None:
     @router.get("/runs", **needs("run.read"))
     def list_runs(
         call: CallIn,
@@ -144,6 +145,8 @@ def _add_looking(router: APIRouter, objects: ObjectStore) -> None:
         """Show a run with its progress."""
         return _find(call, project, run)
 
+
+def _add_parts(router: APIRouter, objects: ObjectStore) -> None:
     @router.get("/runs/{run}/steps", **needs("run.read"))
     def list_steps(call: CallIn, project: str, run: str) -> Page[StepRun]:
         """List a run's steps in the order of the pipeline, all at once."""
@@ -190,12 +193,18 @@ def _add_looking(router: APIRouter, objects: ObjectStore) -> None:
         return logs.read_log(objects, found, tasks, cursor)
 
 
-def _add_outputs(router: APIRouter, objects: ObjectStore) -> None:
-    @lru_cache(_MANIFESTS_KEPT)
-    def manifest_of(key: str) -> OutputManifest:
-        return read_outputs(objects, key)
+class _Outputs:
+    """Finds what runs left; keeps the manifests that were read last."""
 
-    def outputs_of(call: Call, project: str, run: str) -> tuple[Run, OutputManifest]:
+    def __init__(self, objects: ObjectStore) -> None:
+        self._read = lru_cache(_MANIFESTS_KEPT)(partial(read_outputs, objects))
+
+    def of(self, call: Call, project: str, run: str) -> tuple[Run, OutputManifest]:
+        """Give a run and its outputs.
+
+        Raises:
+            ConflictError: it has none, or not yet.
+        """
         found = _find(call, project, run)
         if not found.outputs_key:
             raise ConflictError(
@@ -203,12 +212,14 @@ def _add_outputs(router: APIRouter, objects: ObjectStore) -> None:
                 next_step="Wait until it has ended; look into its log if it failed.",
                 state=found.state,
             )
-        return found, manifest_of(found.outputs_key)
+        return found, self._read(found.outputs_key)
 
+
+def _add_outputs(router: APIRouter, outputs: _Outputs, objects: ObjectStore) -> None:
     @router.get("/runs/{run}/outputs", **needs("run.read"))
     def list_outputs(call: CallIn, project: str, run: str, page: PageIn) -> Page[FileEntry]:
         """List the files that a run left, in the order of the bytes of their paths."""
-        files = outputs_of(call, project, run)[1].files
+        files = outputs.of(call, project, run)[1].files
         key = decode_cursor(page.cursor, int)
         start = max(int(key[0]), 0) if key else 0
         end = start + page.limit
@@ -227,15 +238,8 @@ def _add_outputs(router: APIRouter, objects: ObjectStore) -> None:
         byte_range: Annotated[str | None, Header(alias="Range")] = None,
     ) -> StreamingResponse:
         """Download one output, or a range of it."""
-        manifest = outputs_of(call, project, run)[1]
-        try:
-            raw = decode_path(path, path_bytes)
-        except ValueError:
-            raise InvalidError(
-                "The path can't be read.",
-                next_step="Send path and path_bytes as the list of outputs gives them.",
-                faults=[Fault("path_bytes", "is not base64, or path is no Unicode text")],
-            ) from None
+        manifest = outputs.of(call, project, run)[1]
+        raw = _raw_path(path, path_bytes)
         found = find_output(manifest, raw)
         return answer_content(objects, found.key, raw, byte_range, found.digest)
 
@@ -244,7 +248,7 @@ def _add_outputs(router: APIRouter, objects: ObjectStore) -> None:
     )
     def get_archive(call: CallIn, project: str, run: str) -> StreamingResponse:
         """Download all outputs as one zip, made while it is sent."""
-        found, manifest = outputs_of(call, project, run)
+        found, manifest = outputs.of(call, project, run)
         name = f"{found.what.partition('@')[0].rpartition('/')[2]}-{found.id}"
         headers = {
             "X-Content-Type-Options": "nosniff",
@@ -260,3 +264,14 @@ def _find(call: Call, project: str, run: str) -> Run:
         return actions.get_run(tx, call.actor, project_id, run)
 
     return call.read(look)
+
+
+def _raw_path(path: str, path_bytes: str | None) -> bytes:
+    try:
+        return decode_path(path, path_bytes)
+    except ValueError:
+        raise InvalidError(
+            "The path can't be read.",
+            next_step="Send path and path_bytes as the list of outputs gives them.",
+            faults=[Fault("path_bytes", "is not base64, or path is no Unicode text")],
+        ) from None

@@ -51,24 +51,9 @@ def push_version(
     require(tx, actor, "pipeline.write", project_id)
     check_name(name)
     digest = manifest_key.rpartition("/")[2]
-    claim = {"id": new_id("pl"), "project_id": project_id, "name": name, "newest": 0}
-    store.claim_name(tx, {**claim, "created_at": tx.now, "created_by": actor.name})
-    for _ in range(_TRIES):
-        found = store.find_pipeline(tx, project_id, name)
-        assert found is not None  # noqa: S101 - it was claimed above.
-        pipeline_id, newest = found
-        before = store.find_version(tx, project_id, name, None)
-        if before is not None and (before.code_digest, before.state) in (
-            (digest, "ready"),
-            (digest, "compiling"),
-        ):
-            return replace(before, unchanged=True)
-        if store.take_number(tx, pipeline_id, newest):
-            break
-    else:
-        raise BusyError(
-            f"Many versions of {name!r} are being added at once.", next_step="Try again."
-        )
+    pipeline_id, newest, before = _claim_number(tx, actor, project_id, name, digest)
+    if before is not None:
+        return replace(before, unchanged=True)
     environment = ""
     if requirements.strip():
         environment = add_environment(
@@ -93,6 +78,23 @@ def push_version(
     )
     _write(tx, actor, project_id, pipeline_id, version, function)
     return version
+
+
+def _claim_number(
+    tx: Transaction, actor: Actor, project_id: str, name: str, digest: str
+) -> tuple[str, int, PipelineVersion | None]:
+    """Take the next number of a pipeline; or give the newest version when it has this code."""
+    claim = {"id": new_id("pl"), "project_id": project_id, "name": name, "newest": 0}
+    store.claim_name(tx, {**claim, "created_at": tx.now, "created_by": actor.name})
+    for _ in range(_TRIES):
+        found = store.find_pipeline(tx, project_id, name)
+        assert found is not None  # noqa: S101 - it was claimed above.
+        before = store.find_version(tx, project_id, name, None)
+        if before is not None and before.code_digest == digest and before.state != "failed":
+            return *found, before
+        if store.take_number(tx, *found):
+            return *found, None
+    raise BusyError(f"Many versions of {name!r} are being added at once.", next_step="Try again.")
 
 
 def _write(

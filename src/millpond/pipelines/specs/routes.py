@@ -23,7 +23,11 @@ Number = Annotated[int, Path(ge=1)]
 
 def add_routes(router: APIRouter, objects: ObjectStore) -> None:
     """Add the routes of pipelines."""
+    _add_pipelines(router, objects)
+    _add_versions(router)
 
+
+def _add_pipelines(router: APIRouter, objects: ObjectStore) -> None:
     @router.get("/pipelines", **needs("pipeline.read"))
     def list_pipelines(call: CallIn, project: str, page: PageIn) -> Page[Pipeline]:
         """List the project's pipelines by name."""
@@ -67,6 +71,8 @@ def add_routes(router: APIRouter, objects: ObjectStore) -> None:
             )
         )
 
+
+def _add_versions(router: APIRouter) -> None:
     @router.get("/pipelines/{name}/versions", **needs("pipeline.read"))
     def list_versions(
         call: CallIn, project: str, name: str, page: PageIn
