@@ -98,7 +98,12 @@ class Attempt:
         """Take the outputs of a good end; give the report."""
         task = self._task
         outcome, reason = rules.tell_end(
-            ended.code, ended.why, ended.reason, ended.bill.memory_kills, task.limits
+            ended.code,
+            ended.why,
+            ended.reason,
+            ended.bill.memory_kills,
+            task.limits,
+            self._log.last_line(task.secrets.values()),
         )
         taken = staging.Taken([], [])
         if outcome == "done":

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from millpond.engine.values import TaskProgress
@@ -11,6 +11,7 @@ from millpond.engine.values import TaskProgress
 _FLUSH_SECONDS, _FLUSH_BYTES = 1.0, 256 << 10
 _LINE_MOST, _MESSAGE_MOST, _NUMBERS_MOST, _NAME_MOST = 16 << 10, 500, 50, 100
 _PROGRESS_SECONDS = 0.2
+_TAIL_BYTES, _LAST_MOST = 2000, 300
 
 
 class LogKeeper:
@@ -23,11 +24,13 @@ class LogKeeper:
         self._waiting = bytearray()
         self._sequence = 0
         self._flushed_at = time.monotonic()
+        self._tail = b""
         self.kept_bytes = 0
         self.is_full = False
 
     def take(self, data: bytes) -> None:
         """Take what the task has written; what is past the cap is dropped."""
+        self._tail = (self._tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         if self.is_full:
             return
         room = self._cap - self.kept_bytes
@@ -44,6 +47,14 @@ class LogKeeper:
         if self._waiting and not self._waiting.endswith(b"\n"):
             self._waiting += b"\n"
         self._waiting += f"[millpond] {text}\n".encode()
+
+    def last_line(self, hidden: Iterable[str] = ()) -> str:
+        """Give the last line that the task has written, short and printable, secrets hidden."""
+        lines = [line.strip() for line in self._tail.splitlines() if line.strip()]
+        text = _plain(lines[-1].decode("utf-8", "replace")) if lines else ""
+        for secret in filter(None, hidden):
+            text = text.replace(secret, "********")
+        return text[:_LAST_MOST]
 
     @property
     def due_seconds(self) -> float | None:

@@ -74,28 +74,52 @@ def needs_fresh(code: int | None, why: str, cpu_seconds: float, wall_seconds: fl
 
 
 def tell_end(
-    code: int | None, why: str, reason: str, memory_kills: int, limits: Limits
+    code: int | None, why: str, reason: str, memory_kills: int, limits: Limits, last_line: str = ""
 ) -> tuple[Outcome, str]:
-    """Give the outcome of a task and the reason in words for people."""
+    """Give the outcome of a task and the reason in words for people.
+
+    Args:
+        code: of its process; negative for a signal.
+        why: what ended it from outside, if anything did.
+        reason: the same in words.
+        memory_kills: how often the system killed one of its processes for want of memory.
+        limits: of the task.
+        last_line: what its log ends with: the user's word, shown as that.
+    """
     if why == "cancelled":
         return "cancelled", "It was cancelled."
     if why == "timed_out":
-        return "timed_out", f"It ran longer than its limit of {limits.seconds:g} seconds."
+        return "timed_out", (
+            f"It ran longer than its limit of {limits.seconds:g} seconds. Give it less to do at"
+            " once, or more time (seconds)."
+        )
     if code == 0 and not why:
         return "done", ""
     if why == "limit":
         told = f"It was stopped: {reason}."
     elif memory_kills:
-        told = f"It needed more memory than its limit of {limits.memory_bytes} bytes."
+        told = (
+            f"It needed more memory than its limit of {size_in_words(limits.memory_bytes)}."
+            " Give it less at once, or more memory (memory)."
+        )
     elif code is None:
         told = f"Its sandbox went down: {reason}."
     elif code == -signal.SIGXFSZ:
-        told = f"It wrote a file longer than its limit of {limits.disk_bytes} bytes."
+        told = f"It wrote a file longer than its limit of {size_in_words(limits.disk_bytes)}."
     elif code < 0:
         told = f"It was ended by signal {_signal_name(-code)}."
     else:
-        told = f"It ended with exit code {code}; its log says why."
+        ends = f", which ends: {last_line}" if last_line else "."
+        told = f"It ended with exit code {code}; see its log{ends}"
     return "failed", told
+
+
+def size_in_words(size: int) -> str:
+    """Give bytes as people say them, exactly: ``128 MiB``, or bytes where it is no whole number."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
 
 
 def _signal_name(number: int) -> str:

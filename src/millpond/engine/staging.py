@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.engine.port import Transfer
+from millpond.engine.rules import size_in_words
 from millpond.engine.values import (
     RESULT_BYTES_MOST,
     RESULT_PATH,
@@ -105,7 +106,10 @@ def _passed(count: int, size: int, limits: Limits) -> str:
     if count > limits.files:
         return f"it left more than {limits.files} files and folders in its output folder"
     if size > limits.disk_bytes:
-        return f"it left more than {limits.disk_bytes} bytes in its output folder"
+        return (
+            f"it left more than {size_in_words(limits.disk_bytes)} in its output folder, its limit"
+            " of disk"
+        )
     return ""
 
 
