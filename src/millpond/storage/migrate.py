@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from millpond.ground.errors import ConflictError
-from millpond.storage.database import Database, Transaction, metadata
+from millpond.storage.database import Database, Transaction
 
 log = logging.getLogger("millpond.storage")
 
@@ -35,10 +35,6 @@ def upgrade(database: Database, folder: Path = _FOLDER) -> str:
         BusyError: the database does not answer.
     """
     known = known_revisions(folder)
-    if not known:  # A source tree whose migrations are not written yet.
-        with database.transaction() as tx:
-            metadata.create_all(tx.connection)
-        return ""
     current = database.read(_read_revision)
     _refuse_newer(current, known)
     if current == known[-1]:
