@@ -84,11 +84,7 @@ def make_launch(
         *find_interpreter(shown.environment),
     ]
     if network:
-        binds += [
-            (os.path.realpath(f"/etc/{name}"), f"/etc/{name}")
-            for name in _ETC_NETWORK
-            if Path("/etc", name).exists()
-        ]
+        binds += _network_binds()
     out, place, mounts = (f"{shown.folder}/out", "/task/out"), "", []
     if uid is not None and can_mount:
         place = choose_place()
@@ -115,6 +111,14 @@ def make_launch(
         uid=uid,
         filter=allowed.hex(),
     )
+
+
+def _network_binds() -> list[tuple[str, str]]:
+    return [
+        (os.path.realpath(f"/etc/{name}"), f"/etc/{name}")
+        for name in _ETC_NETWORK
+        if Path("/etc", name).exists()
+    ]
 
 
 def choose_place() -> str:
