@@ -53,8 +53,8 @@ def compile_code(code: str, name: str = "") -> "tuple[Optional[dict[str, Any]], 
             spec, more = _trace(found, code)
             faults += more
     except (Exception, SystemExit) as fault:  # noqa: BLE001 - users' code may raise anything.
-        told = [*_relative(DECLARED.faults, code), _fault_of(fault, code)]
-        return None, told, _last_lines(fault)
+        last = _fault_of(fault, code)
+        return None, [*_relative(DECLARED.faults, code), last], _in_words(last, fault, code)
     reason = f"The code has {len(faults)} fault{'s' * (len(faults) != 1)}." if faults else ""
     return (None if faults else spec), faults, reason
 
@@ -260,7 +260,13 @@ def _fault_of(fault: BaseException, code: str) -> Fault:
     return Fault(*_place_of(fault, code), f"{name}: {text}")
 
 
-def _last_lines(fault: BaseException) -> str:
-    lines = "".join(traceback.format_exception(type(fault), fault, fault.__traceback__))
-    shown = [line for line in lines.splitlines() if "importlib" not in line]
-    return "\n".join(shown[-_TRACE_LINES:])
+def _in_words(told: Fault, fault: BaseException, code: str) -> str:
+    """Say where it went wrong and what; then the way there, through the user's files alone."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    inside = [frame for frame in frames if frame.filename.startswith(code.rstrip("/") + "/")]
+    way = [
+        f"  {_shorten(frame.filename, code)}, line {frame.lineno}: {frame.line or ''}".rstrip(" :")
+        for frame in inside[-_TRACE_LINES:]
+    ]
+    reason = f"{told.file}, line {told.line}: {told.message}"
+    return "\n".join([reason, *way]) if len(way) > 1 else reason
