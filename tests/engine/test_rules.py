@@ -111,6 +111,16 @@ def test_every_limit_that_no_node_has_is_named() -> None:
     rules.check_can_ever_fit(make_task(cpu_slots=4, memory_bytes=100), [make_node()])
 
 
+def test_every_limit_above_its_cap_is_named() -> None:
+    caps = Limits(memory_bytes=100, disk_bytes=10, seconds=60)
+    with pytest.raises(InvalidError) as told:
+        rules.check_caps(make_task(memory_bytes=101, disk_bytes=11, seconds=61), caps)
+    fields = [fault.field for fault in told.value.faults]
+    assert fields == ["memory_bytes", "disk_bytes", "seconds"]
+    assert "engine.task_*" in told.value.next_step
+    rules.check_caps(make_task(memory_bytes=100, disk_bytes=10, seconds=60), caps)
+
+
 def test_projects_take_turns_and_users_within_them() -> None:
     heads = [Head(p, u, make_task(), 0, n) for n, (p, u) in enumerate(["aa", "ab", "ba"])]
     served: dict[str, int] = {}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from millpond.engine import rules
 from millpond.engine.port import Engine, OnDone, OnProgress
-from millpond.engine.values import NodeInfo, Outcome, TaskReport, TaskSpec
+from millpond.engine.values import Limits, NodeInfo, Outcome, TaskReport, TaskSpec
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 
 _log = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class _Books:
 class Dispatcher:
     """A fair queue over one engine. Safe to share between threads."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Hand tasks to this engine."""
-        self._engine = engine
+    def __init__(self, engine: Engine, caps: Limits | None = None) -> None:
+        """Hand tasks to this engine; none may ask for more than the caps, if there are any."""
+        self._engine, self._caps = engine, caps
         self._books = _Books()
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
@@ -54,9 +54,11 @@ class Dispatcher:
             on_done: hears, exactly once, how it ended; also when it never started.
 
         Raises:
-            InvalidError: it asks for more than any node has.
+            InvalidError: it asks for more than any node has, or than the caps allow.
             ConflictError: a task of that key waits or runs.
         """
+        if self._caps is not None:
+            rules.check_caps(task, self._caps)
         nodes = self._engine.nodes()
         if nodes and not self._engine.places_itself:
             rules.check_can_ever_fit(task, nodes)

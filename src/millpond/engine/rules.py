@@ -138,6 +138,31 @@ def fits(task: TaskSpec, node: NodeInfo) -> bool:
     )
 
 
+_CAPPED = ("memory_bytes", "disk_bytes", "processes", "seconds", "log_bytes")
+
+
+def check_caps(task: TaskSpec, caps: Limits) -> None:
+    """Refuse a task that asks for more than this installation gives to one task.
+
+    Raises:
+        InvalidError: each limit that is above its cap.
+    """
+    faults = [
+        Fault(name, f"asks for {asked:,}, and this installation gives a task {most:,} at most")
+        for name in _CAPPED
+        if (asked := getattr(task.limits, name)) > (most := getattr(caps, name))
+    ]
+    if faults:
+        raise InvalidError(
+            "The task asks for too much: "
+            + "; ".join(f"{each.field} {each.message}" for each in faults)
+            + ".",
+            next_step="Ask for less in the step; an administrator can raise engine.task_* in the"
+            " settings.",
+            faults=faults,
+        )
+
+
 def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
     """Refuse a task that no node could take even when idle.
 
