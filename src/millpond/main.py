@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
 from millpond.engine.transfer import ObjectTransfer
+from millpond.engine.values import Limits
 from millpond.environments import routes as environment_routes
 from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
@@ -65,6 +67,7 @@ from millpond.storage.opening import open_database, open_objects
 from millpond.storage.port import ObjectStore
 from millpond.web import health, metrics, sse
 from millpond.web.frame import build_frame
+from millpond.web.hosts import Hosts
 from millpond.web.serving import listen, serve_app, url_of
 
 VERSION = version_of("millpond")
@@ -131,7 +134,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             seal_key=open_seal_key(data / "keys"),
             box=open_secret_box(data / "keys"),
             engine=engine,
-            dispatcher=Dispatcher(engine),
+            dispatcher=Dispatcher(engine, _caps(settings)),
             builder=builder,
             hub=sse.EventHub(database),
             meters=metrics.Meters(),
@@ -140,12 +143,20 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
 
 
 def _unisolated(settings: Settings, database: Database) -> Unisolated:
-    host = settings.server.host
     return Unisolated(
         is_allowed=settings.engine.allow_unisolated,
-        is_loopback=host.startswith("127.") or host in ("::1", "localhost"),
+        is_loopback=_is_loopback(settings.server.host),
         accounts=database.read(account_store.count_users),
     )
+
+
+def _caps(settings: Settings) -> Limits:
+    names = ("memory_bytes", "disk_bytes", "processes", "seconds", "log_bytes")
+    return Limits(**{name: getattr(settings.engine, f"task_{name}") for name in names})
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in ("::1", "localhost")
 
 
 def _folder(chosen: str, default: Path) -> Path:
@@ -178,14 +189,21 @@ def build_app(house: House) -> FastAPI:
         body_bytes=house.settings.server.body_bytes,
         streams=re.compile(rf"^(/objects/|{lake_routes.STREAMED}$)"),
         meters=house.meters,
+        hosts=_hosts(house),
     )
     app.include_router(health.routes(house.database, house.objects, VERSION))
-    app.include_router(metrics.routes(house.meters, _check_may_see_system))
+    app.include_router(metrics.routes(house.meters, partial(require, permission="system.read")))
     if isinstance(house.objects, FolderStore):
         app.include_router(object_routes.routes(house.objects))
     for router in _rooms(house):
         app.include_router(router, prefix=_API)
     return app
+
+
+def _hosts(house: House) -> Hosts:
+    server = house.settings.server
+    # On a network, others may reach a server by names that it was never told.
+    return Hosts([house.url], is_any=not (server.url or _is_loopback(server.host)))
 
 
 def _rooms(house: House) -> Iterator[APIRouter]:
@@ -266,7 +284,7 @@ def _handlers(house: House) -> dict[str, Handler]:
 def _sources(house: House) -> SandboxedSources:
     settings = house.settings
     return SandboxedSources(
-        _folder(settings.environments.folder, house.data / "environments"),
+        house.data / "gateways",
         builder=house.builder,
         dispatcher=house.dispatcher,
         objects=house.objects,
@@ -283,10 +301,6 @@ def _endings() -> dict[str, Ending]:
         COMPILE_KIND: spec_tasks.give_up_compile,
         RUN_KIND: run_tasks.give_up_run,
     }
-
-
-def _check_may_see_system(tx: Transaction, actor: Actor) -> None:
-    require(tx, actor, "system.read")
 
 
 # Serving ---------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Asker:
     def ask(self, method: str, path: str, headers: Any = None, json: Any = None) -> httpx.Response:
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, client=(self.host, 5000))
-            async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 given = {**self.headers, **(headers or {})}
                 return await http.request(method, path, headers=given, json=json)
 

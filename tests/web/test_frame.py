@@ -138,7 +138,7 @@ class Asker:
 
         async def send():
             transport = httpx.ASGITransport(self.app, client=(client, 1))
-            async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 given = {"Authorization": f"Bearer {token}"} if token else {}
                 return await http.request(
                     method, path, headers={**given, **(headers or {})}, **rest

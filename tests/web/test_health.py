@@ -13,7 +13,7 @@ def ask(database, objects):
 
     async def go():
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             return await http.get("/healthz")
 
     return asyncio.run(go())

@@ -14,6 +14,7 @@ S = TypeVar("S")
 
 PAGE_LIMIT = 50
 PAGE_LIMIT_MOST = 1000
+_NUMBER_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,23 @@ def decode_cursor(cursor: str | None, *types: type) -> tuple[str | int, ...] | N
         return None
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         key = None
-    if not isinstance(key, list) or [type(part) for part in key] != list(types):
+    is_ours = isinstance(key, list) and [type(part) for part in key] == list(types)
+    if not is_ours or not all(_is_plain(part) for part in key):
         raise InvalidError(
             "The cursor is not one that this list has given out.",
             next_step="Leave the cursor out to start at the first page.",
             faults=[Fault("cursor", "not a cursor of this list")],
         )
     return tuple(key)
+
+
+def _is_plain(part: str | int) -> bool:
+    """Tell whether every database takes it: no NUL, no lone surrogate, no more than 31 bits."""
+    if isinstance(part, int):
+        return abs(part) <= _NUMBER_MOST
+    try:
+        return b"\0" not in part.encode()
+    except UnicodeEncodeError:
+        return False

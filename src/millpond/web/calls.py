@@ -16,6 +16,8 @@ from millpond.ground.errors import ConflictError, Fault, InvalidError, NotSigned
 from millpond.ground.page import PAGE_LIMIT, PAGE_LIMIT_MOST
 from millpond.storage.database import Database, Transaction
 from millpond.web import store
+from millpond.web.hosts import is_numeric_or_local
+from millpond.web.intake import check_json
 
 T = TypeVar("T")
 
@@ -24,6 +26,7 @@ FindActor = Callable[[Transaction, str, bool], Actor | None]
 The transaction only reads."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_SMALL_BYTES = 64 << 10
 
 
 class Replayed(Exception):  # noqa: N818 - not an error: it carries the answer past the route.
@@ -93,7 +96,7 @@ class _Call:
                 faults=[Fault("Idempotency-Key", "1 to 200 printable ASCII characters, no spaces")],
             )
         sent = hashlib.sha256(str(self.request.url.query).encode() + b"\n")
-        if self.request.headers.get("content-type", "").startswith("application/json"):
+        if _has_read_body(self.request):
             sent.update(await self.request.body())
         self._key, self._digest = key, sent.hexdigest()
 
@@ -170,10 +173,16 @@ def token_of(request: Request) -> str:
 
 
 def is_local(request: Request) -> bool:
-    """Tell whether the caller sits on this machine: loopback, and no proxy in between."""
+    """Tell whether the caller sits on this machine: loopback, and no proxy in between.
+
+    A name other than ``localhost`` was resolved by somebody, perhaps for a page that a browser
+    on this machine shows: that is not local.
+    """
     host = request.client.host if request.client else ""
     passed_on = "x-forwarded-for" in request.headers or "forwarded" in request.headers
-    return not passed_on and (host == "::1" or host.startswith(("127.", "::ffff:127.")))
+    is_named = not is_numeric_or_local(request.headers.get("host", ""))
+    is_loopback = host == "::1" or host.startswith(("127.", "::ffff:127."))
+    return is_loopback and not passed_on and not is_named
 
 
 async def find_caller(request: Request) -> Actor | None:
@@ -196,6 +205,7 @@ async def _signed_in(request: Request) -> Call:
             next_step="Sign in with `millpond login`, or send `Authorization: Bearer TOKEN`.",
         )
     call = Call(request, request.app.state.database, actor)
+    await _check_body(request)
     await call.read_key()
     return call
 
@@ -206,8 +216,28 @@ async def _anyone(request: Request) -> OpenCall:
     except NotSignedInError:  # An expired token must not keep anybody from signing in anew.
         actor = None
     call = OpenCall(request, request.app.state.database, actor)
+    await _check_body(request)
     await call.read_key()
     return call
+
+
+def _has_read_body(request: Request) -> bool:
+    """Tell whether the framework has read the body; where it has not, the route streams it."""
+    return getattr(request.scope.get("route"), "body_field", None) is not None
+
+
+async def _check_body(request: Request) -> None:
+    if not _has_read_body(request):
+        return
+    body = await request.body()
+    try:
+        value = await request.json() if body else None
+    except ValueError:  # No JSON at all: the framework tells what was wanted.
+        return
+    if len(body) < _SMALL_BYTES:
+        check_json(value)
+    else:
+        await run_in_threadpool(check_json, value)
 
 
 CallIn = Annotated[Call, Depends(_signed_in)]

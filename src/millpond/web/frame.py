@@ -30,6 +30,7 @@ from millpond.web.calls import (
     open_route,
 )
 from millpond.web.gate import Gate
+from millpond.web.hosts import Hosts
 from millpond.web.metrics import Meters
 from millpond.web.problems import MEDIA_TYPE, SCHEMA, as_error, problem_of, problem_of_http
 
@@ -61,6 +62,7 @@ def build_frame(
     body_bytes: int = 32 << 20,
     streams: re.Pattern[str] = _NO_STREAMS,
     meters: Meters | None = None,
+    hosts: Hosts | None = None,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
     """Build the application that rooms' routers are included in.
@@ -72,6 +74,7 @@ def build_frame(
         body_bytes: the most that a request's body may hold, but for ``streams``.
         streams: paths whose routes read the body piece by piece and set their own limit.
         meters: where requests are counted.
+        hosts: the names that this server answers to; any without.
         lifespan: what to start and stop with the application.
     """
     app = FastAPI(
@@ -81,12 +84,19 @@ def build_frame(
         openapi_url="/api/v1/openapi.json",
         docs_url=None,  # Its page would load scripts from elsewhere.
         redoc_url=None,
+        redirect_slashes=False,  # It would lead wherever the Host header says.
         lifespan=lifespan,
         responses={"4XX": _PROBLEM, "5XX": _PROBLEM},
     )
     app.state.database = database
     app.state.find_actor = find_actor
-    app.add_middleware(Gate, body_bytes=body_bytes, streams=streams, meters=meters or Meters())
+    app.add_middleware(
+        Gate,
+        body_bytes=body_bytes,
+        streams=streams,
+        meters=meters or Meters(),
+        hosts=hosts or Hosts(),
+    )
     app.add_exception_handler(MillpondError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)
     app.add_exception_handler(HTTPException, _told_http)

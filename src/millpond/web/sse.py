@@ -7,22 +7,29 @@ that anybody listens to; a commit in this process wakes its listeners at once.
 import asyncio
 import json
 import re
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from millpond.ground.actor import Actor
-from millpond.ground.errors import Fault, InvalidError, MillpondError
+from millpond.ground.errors import (
+    BusyError,
+    Fault,
+    InvalidError,
+    MillpondError,
+    TooManyError,
+)
 from millpond.storage import events
 from millpond.storage.database import Database, Transaction
 from millpond.storage.events import LiveEvent
-from millpond.web.calls import CallIn, needs
+from millpond.web.calls import Call, CallIn, find_caller, needs
 
 Place = tuple[str, str | None]
 """A project, and a topic in it or all of them."""
@@ -35,6 +42,8 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.5
 _KEEP_ALIVE_SECONDS = 15.0
 _KEPT = 1000
+_STREAMS_MOST = 30
+"""Of one user at a time; each topic that somebody follows costs two questions a second."""
 _NUMBER = re.compile(r"\d{1,18}")
 
 
@@ -46,6 +55,8 @@ class EventHub:
         self._database = database
         self._poll_seconds = poll_seconds
         self._feeds: dict[Place, _Feed] = {}
+        self.streams: Counter[str] = Counter()
+        """How many streams each user follows."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
         database.watchers.append(self._hear)
@@ -181,6 +192,7 @@ def routes(hub: EventHub, open_project: OpenProject) -> APIRouter:
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     )
     async def follow_events(
+        request: Request,
         call: CallIn,
         project: str,
         topic: Annotated[
@@ -201,23 +213,47 @@ def routes(hub: EventHub, open_project: OpenProject) -> APIRouter:
             return open_project(tx, call.actor, project)
 
         project_id = await run_in_threadpool(call.read, check)
+        user_id = call.actor.user_id
+        if hub.streams[user_id] >= _STREAMS_MOST:
+            raise TooManyError(
+                f"You follow {_STREAMS_MOST} streams of events already.",
+                next_step="Close some, or follow all of a project in one, without `topic`.",
+                retry_after_seconds=_KEEP_ALIVE_SECONDS,
+            )
 
         async def stream() -> AsyncIterator[bytes]:
-            yield b"retry: 2000\n\n"
-            async for found in hub.follow(project_id, topic, number):
-                if found:
-                    yield b"".join(_line(event) for event in found)
-                    continue
-                yield b": nothing new\n\n"
-                try:  # Who has lost the right to listen meanwhile hears no more.
-                    await run_in_threadpool(call.read, check)
-                except MillpondError:
-                    return
+            hub.streams[user_id] += 1
+            try:
+                yield b"retry: 2000\n\n"
+                checked = time.monotonic()
+                async for found in hub.follow(project_id, topic, number):
+                    # Who has lost the right to listen meanwhile hears no more.
+                    if not found or time.monotonic() - checked >= _KEEP_ALIVE_SECONDS:
+                        if not await _may_still(request, call, check):
+                            return
+                        checked = time.monotonic()
+                    yield b"".join(map(_line, found)) or b": nothing new\n\n"
+            finally:
+                hub.streams[user_id] -= 1
+                if not hub.streams[user_id]:
+                    del hub.streams[user_id]
 
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
     return router
+
+
+async def _may_still(request: Request, call: Call, check: Callable[[Transaction], object]) -> bool:
+    try:
+        if await find_caller(request) is None:
+            return False
+        await run_in_threadpool(call.read, check)
+    except BusyError:
+        return True  # The database is away: nothing is told, and nobody is sent away.
+    except MillpondError:
+        return False
+    return True
 
 
 def _number(text: str | None) -> int | None:
