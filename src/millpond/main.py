@@ -292,6 +292,7 @@ def _sources(house: House) -> SandboxedSources:
         environment=_index_variables(settings, os.environ),
         is_isolated=lambda: all(node.isolated for node in house.engine.nodes()),
         seconds=settings.environments.build_seconds,
+        caps=_caps(settings),
     )
 
 

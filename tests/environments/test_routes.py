@@ -58,6 +58,17 @@ def test_bad_requirements_and_names_are_refused_with_every_line(call):
     assert call("POST", "", json={"name": "No Name", "requirements": ""}).status_code == 422
 
 
+def test_packages_to_build_from_source_are_named(call):
+    body = {"name": "small", "requirements": "six", "build_from_source": ["Six"]}
+    assert call("POST", "", json=body).json()["build_from_source"] == ["six"]
+    assert call("GET", "/small").json()["build_from_source"] == ["six"]
+    refused = call("POST", "", json={**body, "build_from_source": ["six>=1"]})
+    assert refused.status_code == 422
+    assert refused.json()["faults"][0]["field"] == "build_from_source"
+    plain = call("POST", "", json={"name": "small", "requirements": "six"}).json()
+    assert (plain["number"], plain["build_from_source"]) == (2, [])
+
+
 def test_the_log_is_read_while_it_grows_and_has_an_end(call, people, objects):
     version = call("POST", "", json={"name": "small", "requirements": ""}).json()
     prefix = log_prefix("prj_pond", version["id"])

@@ -16,14 +16,16 @@ from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.transfer import ObjectTransfer
 from millpond.environments import actions
-from millpond.environments.built import list_wheels
+from millpond.environments.built import Wheel, join_wheels, list_wheels, read_pins
+from millpond.environments.indexes import Index, find_indexes
 from millpond.environments.logs import log_prefix, read_log
-from millpond.environments.rules import list_packages
+from millpond.environments.pages import read_page
+from millpond.environments.rules import list_packages, make_lock
 from millpond.environments.sources import SandboxedSources
 from millpond.environments.tasks import make_build
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.actor import Actor
-from millpond.ground.errors import InvalidError
+from millpond.ground.errors import BusyError, InvalidError
 from millpond.jobs import store as job_store
 from millpond.jobs.lease import HeldLease
 from millpond.storage.folder import FolderStore
@@ -306,22 +308,21 @@ class TestBuilding:
     def test_a_lock_that_a_back_end_has_forged_is_refused(self, yard, index):
         forge = """
 def work():
-    with open("/task/out/.millpond/result.json", "w") as file:
-        file.write('{"ok": true}')
-    with open("/task/out/lock.txt", "w") as file:
-        file.write("--index-url http://127.0.0.1:9/simple\\n")
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1":
-            try:
-                if b"inside.py" in open(f"/proc/{name}/cmdline", "rb").read():
-                    os.kill(int(name), 19)
-            except OSError:
-                pass
-    time.sleep(600)
+    if os.path.exists("/task/out/lock.txt"):
+        with open("/task/out/lock.txt", "a") as file:
+            file.write("--find-links http://127.0.0.1:9/\\n")
 """
         index.add_source("alpha", forge)
-        version, _ = yard.build("alpha\n", ["alpha"], seconds=4)
+        version, _ = yard.build("alpha\n", ["alpha"])
         assert version.state == "failed"
+        assert "'--find-links http://127.0.0.1:9/' is no package with hashes" in version.reason
+
+    def test_an_index_that_is_away_is_tried_again(self, yard, index):
+        index.shutdown()
+        index.server_close()
+        with pytest.raises(BusyError, match="can't be reached") as caught:
+            yard.build("alpha\n", ["alpha"])
+        assert "geheim" not in caught.value.message
 
     def test_what_nothing_needs_is_told(self, yard, index):
         index.add_source("alpha", "def work(): return 1")
@@ -352,6 +353,97 @@ def test_the_names_are_part_of_what_is_asked(people):
     assert len(caught.value.faults) == 2
 
 
-def test_packages_of_a_lock_with_wheels_are_listed():
-    lock = "# millpond-lock 1 python=3.11\n# millpond-wheel a/b x-1-py3-none-any.whl\nx==1 \\\n"
-    assert [one.name for one in list_packages(lock)] == ["x"]
+HASH = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "six==1.17.0",
+        "six>=1 --hash=sha256:" + HASH,
+        "six==1 --hash=md5:00",
+        "-r /etc/passwd",
+        "-e .",
+        "six @ http://127.0.0.1/six.whl --hash=sha256:" + HASH,
+        "./six.whl --hash=sha256:" + HASH,
+        "# millpond-wheel projects/other/key six-1-py3-none-any.whl",
+        "six==1 --hash=sha256:" + HASH + " --index-url x",
+        "six==1 ; python_version > '3' # x --hash=sha256:" + HASH,
+        "six==1" + " " * 100_000 + ";" + "a" * 100_000,
+    ],
+)
+def test_anything_but_a_pin_with_hashes_is_refused_in_a_lock(line):
+    began = time.monotonic()
+    with pytest.raises(InvalidError, match="can't be used"):
+        read_pins(f"good==1 --hash=sha256:{HASH}\n{line}\n")
+    assert time.monotonic() - began < 2
+
+
+def test_a_lock_pins_the_built_wheel_alone_and_names_where_it_lies():
+    text = f"Al.pha[x]==1.0 ; python_version < '4' \\\n    --hash=sha256:{HASH}\n"
+    text += f"six==1.17.0 \\\n    --hash=sha256:{HASH} \\\n    --hash=sha256:{'1' * 64}\n"
+    wheel = Wheel("al_pha-1.0-cp311-cp311-linux_x86_64.whl", "projects/p/key", "2" * 64)
+    body = join_wheels(read_pins(text), ("al-pha",), {wheel.filename: wheel})
+    lock = make_lock(body, "3.11")
+    assert lock.splitlines() == [
+        "# millpond-lock 1 python=3.11",
+        "# millpond-wheel projects/p/key al_pha-1.0-cp311-cp311-linux_x86_64.whl",
+        "Al.pha[x]==1.0 ; python_version < '4' \\",
+        f"    --hash=sha256:{'2' * 64}",
+        "six==1.17.0 \\",
+        f"    --hash=sha256:{HASH} \\",
+        f"    --hash=sha256:{'1' * 64}",
+    ]
+    assert [one.name for one in list_packages(lock)] == ["al-pha", "six"]
+    assert list_wheels(lock) == (Wheel(wheel.filename, wheel.key),)
+    for other in ("al_pha-2.0-py3-none-any.whl", "../al_pha-1.0-py3-none-any.whl"):
+        with pytest.raises(InvalidError, match="left no wheel"):
+            join_wheels(read_pins(text), ("al-pha",), {other: wheel})
+
+
+def test_indexes_are_those_of_uv_without_their_passwords(tmp_path):
+    config = tmp_path / ".config" / "uv" / "uv.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        '[[index]]\nname = "own"\nurl = "https://packages.example/own/"\n'
+        '[[index]]\nname = "rare"\nurl = "https://rare.example"\nexplicit = true\n'
+        '[[index]]\nurl = "https://main.example/simple"\ndefault = true\n'
+    )
+    (tmp_path / ".netrc").write_text("machine main.example login ana password aus-netrc\n")
+    variables = {
+        "HOME": str(tmp_path),
+        "UV_INDEX": "first=https://ana:p%40ss@first.example/simple file:///srv/wheels",
+        "UV_INDEX_OWN_USERNAME": "bo",
+        "UV_INDEX_OWN_PASSWORD": "pw",
+    }
+    found = find_indexes(variables)
+    assert found == (
+        Index("https://first.example/simple", ("ana", "p@ss")),
+        Index("https://packages.example/own", ("bo", "pw")),
+        Index("https://main.example/simple", ("ana", "aus-netrc")),
+    )
+    assert "p@ss" not in repr(found)
+    assert find_indexes({**variables, "UV_NO_INDEX": "1"}) == ()
+    alone = find_indexes({"UV_NO_CONFIG": "1", "UV_DEFAULT_INDEX": "https://one.example/simple"})
+    assert [each.url for each in alone] == ["https://one.example/simple"]
+
+
+def test_pages_of_both_forms_give_the_same_files():
+    html = f"""<base href="https://files.example/a/"><a href="x-1.tar.gz#sha256={HASH}"
+        data-requires-python="&gt;=3.9" data-yanked="bad" data-core-metadata="sha256={HASH}">x</a>
+        <a href="file:///etc/passwd">y</a>"""
+    listed = {
+        "filename": "x-1.tar.gz",
+        "url": "../../files/x-1.tar.gz",
+        "hashes": {"sha256": HASH},
+    }
+    page = read_page(html.encode(), "text/html", "https://index.example/simple/x/")
+    facts = {"requires-python": ">=3.9", "yanked": "bad", "core-metadata": {"sha256": HASH}}
+    url = {"url": "https://files.example/a/x-1.tar.gz"}
+    assert page["files"] == [{**listed, **url, **facts}]
+    data = json.dumps({"files": [listed]}).encode()
+    page = read_page(data, "application/json", "https://index.example/simple/x/")
+    assert page["files"] == [{**listed, "url": "https://index.example/files/x-1.tar.gz"}]
+    for bad in (b"[]", b"{}", b"x"):
+        with pytest.raises(ValueError, match=r"."):
+            read_page(bad, "application/json", "https://index.example/simple/x/")

@@ -12,7 +12,8 @@ from millpond.environments.rules import normal_name, refuse
 from millpond.ground.errors import Fault, InvalidError
 
 NAMES_MOST = 50
-_LOCK_BYTES_MOST = 8 << 20
+LOCK_BYTES_MOST = 8 << 20
+_BLOCK_MOST = 64 << 10
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _PIN = re.compile(
     rf"(?P<name>{_NAME})(?P<extras>\[[A-Za-z0-9._,\s-]+\])?==(?P<version>[A-Za-z0-9._+!]+)"
@@ -20,7 +21,7 @@ _PIN = re.compile(
     r"(?P<hashes>(?:\s+--hash=sha256:[0-9a-f]{64})+)\s*",
     re.ASCII,
 )
-_WHEEL_LINE = re.compile(r"# millpond-wheel (?P<key>[!-~]+) (?P<filename>[!-~]+\.whl)")
+_WHEEL_LINE = re.compile(r"# millpond-wheel (?P<key>[!-~]+) (?P<filename>[A-Za-z0-9._+!-]+\.whl)")
 _FILENAME = re.compile(
     r"(?P<name>[A-Za-z0-9._]+)-(?P<version>[A-Za-z0-9._+!]+)-[\w.-]+\.whl", re.ASCII
 )
@@ -86,23 +87,22 @@ def read_pins(text: str) -> list[Pin]:
     Raises:
         InvalidError: there is anything in it but pins with hashes.
     """
-    if len(text) > _LOCK_BYTES_MOST:
-        raise _bad_lock("it is too long")
     blocks = text.replace("\\\n", " ").splitlines()
     pins = []
-    for block in blocks:
-        if not block.strip():
+    for block in (" ".join(each.split()) for each in blocks):
+        if not block:
             continue
-        match = _PIN.fullmatch(block.strip())
+        match = _PIN.fullmatch(block) if len(block) <= _BLOCK_MOST else None
         if match is None:
-            raise _bad_lock(f"{block.strip()[:100]!r} is no package with hashes")
+            raise bad_lock(f"{block[:100]!r} is no package with hashes")
         digests = tuple(re.findall(r"sha256:([0-9a-f]{64})", match["hashes"]))
         facts = (match["name"], match["extras"] or "", match["version"], match["marker"] or "")
         pins.append(Pin(*facts, digests))
     return pins
 
 
-def _bad_lock(reason: str) -> InvalidError:
+def bad_lock(reason: str) -> InvalidError:
+    """Say why the lock that came out of the sandbox can't be used."""
     return InvalidError(
         f"What the build left as its lock can't be used: {reason}.",
         next_step="A package's build may have changed it; choose another version of the package.",
@@ -110,10 +110,8 @@ def _bad_lock(reason: str) -> InvalidError:
     )
 
 
-def join_wheels(
-    pins: list[Pin], names: tuple[str, ...], wheels: Mapping[str, Wheel]
-) -> tuple[str, list[Wheel]]:
-    """Pin the named packages to the wheels built of them; give the lock's body and these wheels.
+def join_wheels(pins: list[Pin], names: tuple[str, ...], wheels: Mapping[str, Wheel]) -> str:
+    """Pin the named packages to the wheels built of them; give the lock's body.
 
     Args:
         pins: all packages of the lock.
@@ -141,7 +139,7 @@ def join_wheels(
             faults=[Fault("build_from_source", f"{name!r} is not needed") for name in missing],
         )
     named = (f"# millpond-wheel {wheel.key} {wheel.filename}" for wheel in used)
-    return "\n".join([*named, *lines]), used
+    return "\n".join([*named, *lines])
 
 
 def _find_wheel(pin: Pin, wheels: Mapping[str, Wheel]) -> Wheel:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-_DEFAULT = "https://pypi.org/simple"
+_DEFAULT_HOST = "pypi.org"  # What uv asks when nothing else is set up.
 _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 
 
@@ -50,7 +50,7 @@ def find_indexes(variables: Mapping[str, str]) -> tuple[Index, ...]:
             default = default or ("", str(settings["index-url"]))
     found = (
         _make(name, url, variables)
-        for name, url in (*extra, default or ("", _DEFAULT))
+        for name, url in (*extra, default or ("", f"https://{_DEFAULT_HOST}/simple"))
         if url.startswith(("http://", "https://"))
     )
     return tuple(dict.fromkeys(found))

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from millpond.engine.port import OnDone, OnProgress
 from millpond.engine.values import Entry, Grants, Limits, TaskReport, TaskSpec, log_key
-from millpond.environments.built import Wheel, join_wheels, read_pins
+from millpond.environments.built import LOCK_BYTES_MOST, Wheel, bad_lock, join_wheels, read_pins
 from millpond.environments.gateway import Gateway
 from millpond.environments.indexes import find_indexes, find_strategy
+from millpond.environments.logs import LOG_BYTES_MOST
 from millpond.environments.port import Builder, OnLine
 from millpond.environments.rules import (
     clean_requirements,
@@ -32,6 +33,7 @@ _TICK_SECONDS = 0.3
 _MEMORY, _DISK, _PROCESSES, _FILES = 2 << 30, 8 << 30, 512, 400_000
 _LOCK, _WHEELS = "lock.txt", "wheels/"
 _LINES_TOLD = 12
+_PREFIX = ".gateway-"
 
 
 class Dispatcher(Protocol):
@@ -60,12 +62,12 @@ class SandboxedSources:
         environment: Mapping[str, str],
         is_isolated: Callable[[], bool],
         seconds: float = 1800.0,
-        memory_bytes: int = _MEMORY,
+        caps: Limits | None = None,
     ) -> None:
         """Prepare to build.
 
         Args:
-            root: folder for what a sandbox is shown while it builds.
+            root: folder of this server alone for what a sandbox is shown while it builds.
             builder: makes the empty environment in which back ends run.
             dispatcher: runs the builds.
             objects: where wheels are kept.
@@ -73,19 +75,23 @@ class SandboxedSources:
             environment: variables that name the package index; they stay on this side.
             is_isolated: whether tasks run in a sandbox here; without one nothing is built.
             seconds: the longest time of one build.
-            memory_bytes: the most memory of one build.
+            caps: what any one task may use here, when that is less than a build takes.
         """
         self._root, self._builder, self._dispatcher = root, builder, dispatcher
         self._objects, self._uv, self._environment = objects, uv, environment
         self._is_isolated = is_isolated
+        most = caps or Limits(disk_bytes=_DISK, processes=_PROCESSES, seconds=seconds)
         self._limits = Limits(
-            memory_bytes=memory_bytes,
-            disk_bytes=_DISK,
-            processes=_PROCESSES,
-            seconds=seconds,
+            memory_bytes=min(_MEMORY, most.memory_bytes),
+            disk_bytes=min(_DISK, most.disk_bytes),
+            processes=min(_PROCESSES, most.processes),
+            seconds=min(seconds, most.seconds),
+            log_bytes=min(LOG_BYTES_MOST, most.log_bytes),
             files=_FILES,
         )
         root.mkdir(parents=True, exist_ok=True)
+        for left in root.glob(f"{_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)  # A killed server left it.
 
     def lock(self, order: SourceOrder, lease: Lease, on_line: OnLine) -> str:
         """Lock and build; give the lock, which names the wheels that were built.
@@ -100,7 +106,7 @@ class SandboxedSources:
         self._check(has_index=bool(indexes))
         place = self._builder.ensure(make_lock("", self._builder.python_version), lambda _: None)
         attempt = f"{order.version_id}/{lease.job.id}-{lease.fence}"
-        with tempfile.TemporaryDirectory(prefix=".gateway-", dir=self._root) as closed:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=self._root) as closed:
             folder = Path(closed, "gateway")  # Only its outer folder keeps other accounts out.
             self._lay_out(folder, order, len(indexes))
             task = TaskSpec(
@@ -148,7 +154,7 @@ class SandboxedSources:
         shutil.copyfile(_INSIDE, folder / "inside.py")
         try:
             os.link(self._uv, folder / "uv")
-        except OSError:  # On another file system.
+        except OSError:  # On another file system, or not ours.
             shutil.copyfile(self._uv, folder / "uv")
             (folder / "uv").chmod(0o755)
         for each in (folder / "order.json", folder / "inside.py"):
@@ -188,9 +194,8 @@ class SandboxedSources:
                 for each in report.outputs
                 if each.path.startswith(_WHEELS)
             }
-            keys = [each.key for each in report.outputs if each.path == _LOCK]
-            text = self._objects.get(keys[0]).decode("utf-8", "replace") if keys else ""
-            body, _ = join_wheels(read_pins(text), order.names, wheels)
+            text = self._read_lock(report)
+            body = join_wheels(read_pins(text), order.names, wheels)
             return make_lock(body, self._builder.python_version)
         if report.outcome == "cancelled":
             raise StoppingError
@@ -213,6 +218,12 @@ class SandboxedSources:
             next_step="Mend the requirements and make a new version.",
             faults=[Fault("build_from_source", reason)],
         )
+
+    def _read_lock(self, report: TaskReport) -> str:
+        found = [each for each in report.outputs if each.path == _LOCK]
+        if not found or found[0].size > LOCK_BYTES_MOST:
+            raise bad_lock("it is too long" if found else "there is none")
+        return self._objects.get(found[0].key).decode("utf-8", "replace")
 
 
 class _TaskLog:
