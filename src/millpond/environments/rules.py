@@ -180,8 +180,8 @@ def explain_failure(output: str) -> str:
         return f"There is no package {match[1]!r} in the package index.{suggest(match[1])}"
     if "no usable wheels" in joined or "building from source is disabled" in joined:
         joined += (
-            " Only packages that have a wheel for this platform can be installed: Millpond does"
-            " not build packages from source."
+            " Packages come as wheels for this platform; name those that have none in"
+            " build_from_source, and they are built from source in the sandbox."
         )
     return joined[:2000] or "the installer failed without a word"
 
