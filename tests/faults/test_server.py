@@ -1,5 +1,6 @@
 """Faults of the server: killed at any moment, stopped, its database gone, its disk full."""
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -11,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from millpond.ground.errors import BusyError
@@ -49,7 +51,7 @@ def start(client, **parameters):
     return client.runs.start("sizes", {"files": "files"}, parameters).id
 
 
-def check_whole(client, run_id, target, rows=1):
+def check_whole(client, run_id, target, rows=1, lost="run again"):
     """The run ended right: each task done once, outputs whole, logs readable, record unbroken."""
     run = client.runs.wait(run_id)
     assert run.state == "succeeded", run.reason
@@ -58,7 +60,7 @@ def check_whole(client, run_id, target, rows=1):
     done = Counter((task.step, task.partition) for task in tasks if task.state == "done")
     assert done == {("measure", number): 1 for number in range(FILES)} | {("add", 0): 1}
     assert {task.state for task in tasks} <= {"done", "failed"}
-    assert all("run again" in task.reason for task in tasks if task.state == "failed")
+    assert all(lost in task.reason for task in tasks if task.state == "failed")
 
     client.runs.download(run_id, target)
     with (target / "tables" / "sizes.csv").open(newline="") as file:
@@ -158,6 +160,30 @@ def test_run_goes_on_after_an_orderly_stop(place, tools, tmp_path):
     place.stop()
 
 
+@pytest.mark.slow
+def test_run_ends_right_when_its_sandboxes_are_killed(place, tools, tmp_path):
+    """The server stays; what runs the tasks is shot, twice."""
+    place.start()
+    with place.client() as client, looking(place) as look:
+        run_id = start(client, seconds=0.4)
+        for count in (1, 4):
+            tools.until(lambda count=count: look(DONE, run_id) >= count)
+            tools.until(lambda: shoot_sandboxes(place))
+        check_whole(client, run_id, tmp_path / "out", lost="sandbox")
+    place.stop()
+    assert place.processes() == []
+
+
+def shoot_sandboxes(place):
+    """Kill every sandbox's outermost process; give how many there were."""
+    server = psutil.Process(place.server.process.pid)
+    found = [child for child in server.children(recursive=True) if child.name() == "bwrap"]
+    for child in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    return len(found)
+
+
 def test_cancel_and_change_that_were_answered_outlive_a_kill(place, tools):
     place.start()
     with place.client() as client, looking(place) as look:
@@ -255,7 +281,9 @@ def check_objects(data):
 
 
 @pytest.mark.slow
-def test_full_disk_is_told_and_leaves_nothing_half(install, tools, small_disk, tmp_path):
+def test_full_disk_is_told_leaves_nothing_half_and_holds_a_run_up(
+    install, tools, small_disk, tmp_path
+):
     with install(data=small_disk / "data", jobs_lease_seconds=6) as one:
         one.start()
         with one.client() as client:
@@ -266,6 +294,8 @@ def test_full_disk_is_told_and_leaves_nothing_half(install, tools, small_disk, t
             for number in range(20):
                 (more / f"large{number}").write_bytes(os.urandom(300_000))
             (more / "single").write_bytes(os.urandom(2 << 20))
+            run_id = start(client, seconds=0.3)
+            tools.until(lambda: client.runs.get(run_id).progress.items_done >= 2)
             with full(small_disk):
                 for attempt in (
                     lambda: client.datasets.push(more, "more"),
@@ -273,12 +303,14 @@ def test_full_disk_is_told_and_leaves_nothing_half(install, tools, small_disk, t
                     lambda: client.secrets.set("NAME", "value" * 1000),
                 ):
                     check_told(attempt)
-                assert client.projects.list(), "what only reads goes on"
-            check_objects(one.data)
+                threading.Event().wait(1)
+                run = client.runs.get(run_id)  # What only reads goes on.
+                assert run.state not in ENDED, run.reason
             assert [each.name for each in client.datasets.list()] == ["files"]
             client.transport.patience_seconds = 20
             assert client.datasets.push(more, "more").version.file_count == 21
             check_whole(client, start(client), tmp_path / "out")
+            check_whole(client, run_id, tmp_path / "held-up", lost="")
             check_objects(one.data)
         one.stop()
     assert one.processes() == []
@@ -289,22 +321,3 @@ def check_told(attempt):
         attempt()
     assert "full" in caught.value.message
     assert "ree" in caught.value.next_step, "free space"
-
-
-@pytest.mark.slow
-def test_run_that_meets_a_full_disk_ends_after_space_is_freed(install, tools, small_disk, tmp_path):
-    with install(data=small_disk / "data", jobs_lease_seconds=6) as one:
-        one.start()
-        with one.client() as client:
-            fill(client, one.folder, tools)
-            run_id = start(client, seconds=0.3)
-            tools.until(lambda: client.runs.get(run_id).progress.items_done >= 2)
-            with full(small_disk):
-                threading.Event().wait(2)
-                state = client.runs.get(run_id).state
-                assert state not in ENDED, client.runs.get(run_id).reason
-            run = client.runs.wait(run_id)
-            assert run.state == "succeeded", run.reason
-            check_whole(client, start(client), tmp_path / "again")
-            check_objects(one.data)
-        one.stop()
