@@ -183,15 +183,27 @@ def hang_when_forked():
     return {"fresh": True}
 '''
 
+THREADED = b"""
+import threading
+asked, answered = threading.Event(), threading.Event()
+def serve():
+    asked.wait()
+    answered.set()
+threading.Thread(target=serve, daemon=True).start()
+def work():
+    asked.set()
+    return {"answered": answered.wait(10)}
+"""
+
 HANGS = b"""
-import threading, sys, os
+import _thread, threading, sys, os
 LOCK = threading.Lock()
 def hold():
     LOCK.acquire()
     threading.Event().wait()
 if "IN_PRELOAD" not in os.environ:
     os.environ["IN_PRELOAD"] = str(os.getpid())
-    thread = threading.Thread(target=hold, daemon=True); thread.start()
+    _thread.start_new_thread(hold, ())
     while not LOCK.locked():
         pass
 def work():
@@ -210,12 +222,13 @@ class Bench:
         for name, data in (
             ("code/tasks.py", CODE),
             ("code/hangs.py", HANGS),
+            ("code/threaded.py", THREADED),
             ("in/a", b"an input"),
         ):
             self.store.put(name, data)
         self.code = tuple(
             StagedInput(name, f"object:code/{name}", self.store.stat(f"code/{name}").size)
-            for name in ("tasks.py", "hangs.py")
+            for name in ("tasks.py", "hangs.py", "threaded.py")
         )
 
     def spec(self, function: str = "", command: tuple[str, ...] = (), **facts: Any) -> TaskSpec:
@@ -387,6 +400,16 @@ class EngineContract(ABC):
         )
         report = run(engine, TaskSpec(**{**vars(spec), "entry": Entry("hangs:work")}))
         assert (report.outcome, report.needed_fresh) == ("done", True), report.reason
+
+    def test_a_module_that_starts_a_thread_is_imported_by_each_task_itself(
+        self, engine: Engine, bench: Bench
+    ) -> None:
+        spec = bench.spec("nothing", preload=("threaded",))
+        for key in ("first", "second"):
+            facts = {**vars(spec), "key": key, "entry": Entry("threaded:work")}
+            report = run(engine, TaskSpec(**facts))
+            assert (report.outcome, report.needed_fresh) == ("done", False), report.reason
+            assert report.result == {"answered": True}
 
     def test_a_time_out_is_kept(self, engine: Engine, bench: Bench) -> None:
         limits = Limits(seconds=0.6, memory_bytes=256 << 20)

@@ -250,13 +250,14 @@ def hangs():
     return {"rows": hang()}
 """
     holder = """
-import threading, time, sys
+import _thread, threading, time
 lock = threading.Lock()
-# A thread that holds the lock for a while: forked meanwhile, a child never gets it.
+# A thread that no list of threads knows holds the lock a while: forked meanwhile, a child
+# never gets it.
 def hold():
     with lock:
         time.sleep(0.5)
-threading.Thread(target=hold, daemon=True).start()
+_thread.start_new_thread(hold, ())
 time.sleep(0.05)
 """
     assert world.push({"pipeline.py": code, "holder.py": holder}).state == "ready"

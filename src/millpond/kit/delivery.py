@@ -1,7 +1,6 @@
 """What a step returned, laid down in the output folder: rows as parts, files under their names."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -91,7 +90,9 @@ def _leave_one(item: Any, target: Path, out: Path) -> None:
     if out in source.absolute().parents:
         source.rename(place)
     else:
-        shutil.copyfile(source, place)
+        from shutil import copyfile  # Loaded when needed: every fork pays for what is loaded.
+
+        copyfile(source, place)
 
 
 def _place(target: Path, name: str) -> Path:

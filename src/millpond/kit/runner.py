@@ -27,6 +27,13 @@ _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _RESULT = ".millpond/result.json"
 _HEAD = 4  # Bytes of the length before each message.
 _CRASHED, _NOT_FOUND, _NOT_RUNNABLE = 70, 127, 126
+_KIT = "millpond."
+_AGAIN = (
+    "import sys; sys.path[:1] = sys.argv[2:4]; from millpond.runner import main; main(sys.argv[1])"
+)
+_SHARED = (("shm", "shmctl"), ("sem", "semctl"), ("msg", "msgctl"))
+_SHARED_BYTES, _SHARED_ROUNDS = 1 << 16, 1000
+_LIBC = ctypes.CDLL(None)
 
 
 def send(sock: "socket.socket", message: object) -> None:
@@ -54,25 +61,22 @@ def main(text: str) -> None:
     place = json.loads(text)
     sock = socket.socket(fileno=place["fd"])
     sock.set_inheritable(False)  # Not for programs that a user's code starts.
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # A child can't read or write our memory.
+    _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # A child can't read or write our memory.
     if os.getpid() != 1:
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # Daemons come back to us to be ended.
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # Daemons come back to us to be ended.
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # For pid 1 that means: no child can interrupt us.
     wake = _wake_on_child()
-    faults = []
-    for module in place["preload"]:
-        try:
-            importlib.import_module(module)
-        except BaseException as fault:  # noqa: BLE001 - whatever a user's module raises.
-            faults.append(f"{module}: {fault!r}"[:500])
+    faults = _preload(place, sock)
     sys.stdout.flush()
     sys.stderr.flush()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # Of the children, whose log is a pipe.
     send(sock, {"ready": True, "faults": faults[:20]})
     silence = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(silence, fd)
     os.close(silence)
+    shared = _open_shared()
     while True:
         task, fds = receive(sock)
         if task is None:
@@ -86,8 +90,29 @@ def main(text: str) -> None:
         for fd in fds:
             os.close(fd)
         report = _supervise(sock, wake, pid)
-        report["unclean"] = _leave_nothing(place["temporary"])
+        report["unclean"] = _leave_nothing(place["temporary"], shared)
         send(sock, report)
+
+
+def _preload(place: "dict[str, Any]", sock: "socket.socket") -> "list[str]":
+    """Import what tasks share. A thread does not survive a fork: with one we begin again without.
+
+    What is not imported here each task imports for itself, so that nothing is lost but time.
+    """
+    random.seed(0)  # What a module draws at its import is the same in each run.
+    faults = []
+    for module in place["preload"]:
+        try:
+            importlib.import_module(module)
+        except BaseException as fault:  # noqa: BLE001 - whatever a user's module raises.
+            faults.append(f"{module}: {fault!r}"[:500])
+    threads = sys.modules.get("threading")
+    if threads is not None and threads.active_count() > 1:
+        sock.set_inheritable(True)
+        place["preload"] = [name for name in place["preload"] if name.startswith(_KIT)]
+        arguments = ["-s", "-c", _AGAIN, json.dumps(place), *sys.argv[2:]]
+        os.execv(sys.executable, [sys.executable, *arguments])
+    return faults
 
 
 def _wake_on_child() -> "tuple[int, int]":
@@ -192,7 +217,16 @@ def _threads_of_user() -> int:
     return count
 
 
-def _leave_nothing(folders: "list[str]") -> bool:
+def _open_shared() -> "list[tuple[str, int]]":
+    """Open the lists of shared memory, semaphores and queues, where these are ours alone."""
+    found = []
+    for kind, remove in _SHARED if os.getpid() == 1 else ():
+        with suppress(OSError):
+            found.append((remove, os.open("/proc/sysvipc/" + kind, os.O_RDONLY | os.O_CLOEXEC)))
+    return found
+
+
+def _leave_nothing(folders: "list[str]", shared: "list[tuple[str, int]]") -> bool:
     """Empty the private folders and remove shared memory; True if something stayed."""
     unclean = False
     for folder in folders:
@@ -200,17 +234,15 @@ def _leave_nothing(folders: "list[str]") -> bool:
             clear_folder(folder)
         except OSError:
             unclean = True
-    if os.getpid() == 1:  # Else the segments may be anybody's.
-        for kind, remove in (("shm", "shmctl"), ("sem", "semctl"), ("msg", "msgctl")):
-            try:
-                with open("/proc/sysvipc/" + kind) as file:
-                    lines = file.readlines()[1:]
-            except OSError:
-                continue
+    for remove, fd in shared:
+        for _ in range(_SHARED_ROUNDS):
+            lines = os.pread(fd, _SHARED_BYTES, 0).splitlines()[1:]
+            if not lines or unclean:
+                break
             for line in lines:
                 number = int(line.split()[1])
-                arguments = (number, 0, 0) if kind == "sem" else (number, 0, None)
-                unclean |= getattr(ctypes.CDLL(None), remove)(*arguments) != 0
+                arguments = (number, 0, 0) if remove == "semctl" else (number, 0, None)
+                unclean |= getattr(_LIBC, remove)(*arguments) != 0
     return unclean
 
 
@@ -253,9 +285,7 @@ def _prepare(place: "dict[str, Any]", task: "dict[str, Any]", fds: "list[int]") 
     os.dup2(log, 2)
     os.close(log)
     os.set_inheritable(progress, True)  # noqa: FBT003 - positional only.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # It may read its own /proc/self.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    _LIBC.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # It may read its own /proc/self.
     for name, most in task["rlimits"].items():
         value = most
         number = getattr(resource, "RLIMIT_" + name)

@@ -3,9 +3,7 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +65,7 @@ def _leave(results: "dict[str, Any]", kinds: "dict[str, str]") -> None:
 
 def _data(kind: str, name: str, form: str, counted: "Counted | None") -> Any:
     folder = _in() / name
-    folder_seen = folder if folder.is_dir() else Path(tempfile.mkdtemp())
+    folder_seen = folder if folder.is_dir() else _empty_folder(name)
     told = {} if counted is None else {"counted": counted}
     if kind == "table":
         table = Table(table_parts(folder_seen), **told)
@@ -81,6 +79,12 @@ def _data(kind: str, name: str, form: str, counted: "Counted | None") -> Any:
         raise ValueError(f"the input {name!r} must be one file, not {len(files)}")
     file: File = files[0]
     return file
+
+
+def _empty_folder(name: str) -> Path:
+    folder = Path(os.environ.get("TMPDIR", "/tmp"), f".millpond-{os.getpid()}-{name}")  # noqa: S108 - its own.
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def table_parts(folder: Path) -> "list[Path]":
@@ -114,6 +118,10 @@ def run_command(
 
     Exits with the program's own code when that is not 0.
     """
+    # Loaded when needed: the modules that a fork starts with are paid for by every task.
+    import subprocess
+    import tempfile
+
     data = {name: str(_in() / name) for name, given in arguments.items() if "kind" in given}
     values = {name: given.get("value") for name, given in arguments.items() if name not in data}
     fields = {"code": os.environ.get("MILLPOND_CODE", "/code"), **data}

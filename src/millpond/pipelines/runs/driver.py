@@ -164,7 +164,7 @@ class Driver:
         rest = {} if tried.partition == SPLITTING else step.rest
         task = self._staging.task(step.spec, tried, over, items, rest)
         run = self._loaded.run
-        step.running[task.key] = tried
+        self.graph.hand_over(step, task.key, tried)
         try:
             share = f"{run.project_id}/{self._loaded.user_id}"
             self._tools.dispatcher.submit(task, share, self._news.put, self._news.put)

@@ -73,6 +73,9 @@ class Graph:
         self._retries, self._retry_seconds = retries, retry_seconds
         self._order = itertools.count()
         self._open = len(loaded.spec.steps)
+        self._running: dict[str, StepNow] = {}  # By key of the task.
+        self._ripe: dict[str, StepNow] = {}  # Open steps that have all they need, by name.
+        self._missing: dict[str, int] = {}  # How many of a step's needs are not there yet.
         kept = {each.name: each for each in loaded.steps}
         for place, spec in enumerate(loaded.spec.steps):
             now = StepNow(spec, place, spec.fork and not loaded.no_fork)
@@ -85,9 +88,17 @@ class Graph:
             now.started_at, now.ended_at = before.started_at, before.ended_at
             self.steps[spec.name] = now
             self._open -= now.state in STEP_ENDED
-            for need in spec.needs:
+            for need in dict.fromkeys(spec.needs):
                 self.followers.setdefault(need, []).append(spec.name)
+        for name, step in self.steps.items():
+            needs = set(step.spec.needs)
+            self._missing[name] = sum(self.steps[need].state != "succeeded" for need in needs)
+            self._note_ripe(step)
         self._take_over(loaded)
+
+    def _note_ripe(self, step: StepNow) -> None:
+        if not self._missing[step.spec.name] and step.state in ("waiting", "running"):
+            self._ripe[step.spec.name] = step
 
     def _take_over(self, loaded: Loaded) -> None:
         for task in loaded.tasks:
@@ -109,14 +120,8 @@ class Graph:
 
     def ready(self) -> list[StepNow]:
         """Give the steps that may begin: not planned in this process, all they need is there."""
-        return [
-            step
-            for step in self.steps.values()
-            if step.state in ("waiting", "running")
-            and not step.waiting
-            and not step.running
-            and all(self.steps[need].state == "succeeded" for need in step.spec.needs)
-        ]
+        ready = [step for step in self._ripe.values() if not step.waiting and not step.running]
+        return sorted(ready, key=lambda step: step.place)
 
     def plan(self, step: StepNow, cuts: list[int] | None, now: datetime, wave: Wave) -> None:
         """Give a step its partitions; None asks for the task that cuts its table first."""
@@ -138,7 +143,7 @@ class Graph:
     def take(self, room: int, moment: float, wave: Wave) -> list[tuple[StepNow, Try]]:
         """Take up to so many tries that may start now, steps in their order."""
         taken: list[tuple[StepNow, Try]] = []
-        for step in self.steps.values():
+        for step in sorted(self._ripe.values(), key=lambda step: step.place):
             while step.waiting and len(taken) < room and step.waiting[0][0] <= moment:
                 taken.append((step, heapq.heappop(step.waiting)[2]))
         wave.started += [tried for _, tried in taken]
@@ -147,12 +152,17 @@ class Graph:
     def next_moment(self) -> float | None:
         """Give the moment at which the next try may start; None when none waits."""
         return min(
-            (step.waiting[0][0] for step in self.steps.values() if step.waiting), default=None
+            (step.waiting[0][0] for step in self._ripe.values() if step.waiting), default=None
         )
 
     def running_count(self) -> int:
         """Count the tries handed over."""
-        return sum(len(step.running) for step in self.steps.values())
+        return len(self._running)
+
+    def hand_over(self, step: StepNow, key: str, tried: Try) -> None:
+        """Take note that a try is with the engine."""
+        step.running[key] = tried
+        self._running[key] = step
 
     def end(
         self,
@@ -164,10 +174,9 @@ class Graph:
         wave: Wave,
     ) -> None:
         """Take a report; outputs are there when it is done."""
-        found = [step for step in self.steps.values() if report.key in step.running]
-        if not found:
+        step = self._running.pop(report.key, None)
+        if step is None:
             return
-        step = found[0]
         tried = step.running.pop(report.key)
         step.cpu_seconds += report.cpu_seconds
         step.memory_peak_bytes = max(step.memory_peak_bytes, report.memory_peak_bytes)
@@ -232,4 +241,8 @@ class Graph:
         step.state, step.reason, step.ended_at = state, reason, now
         step.waiting = []
         self._open -= 1
+        self._ripe.pop(step.spec.name, None)
+        for name in self.followers.get(step.spec.name, ()) if state == "succeeded" else ():
+            self._missing[name] -= 1
+            self._note_ripe(self.steps[name])
         wave.steps.add(step.spec.name)

@@ -109,7 +109,7 @@ class Staging:
             environment=self._environment,
             code=self._code,
             code_digest=run.code_digest,
-            preload=("millpond.task", *step.preload),
+            preload=_preload(step),
             entry=self._entry(step, tried, name, items, sum(p.stored.size for p in over)),
             inputs=tuple(
                 StagedInput(
@@ -152,6 +152,12 @@ class Staging:
         if "parameter" in argument:
             return {"value": self._loaded.run.parameters.get(argument["parameter"])}
         return {"value": argument.get("value")}
+
+
+def _preload(step: StepSpec) -> tuple[str, ...]:
+    """Give what is imported once for all tasks that share a warm process: the step's module too."""
+    own = step.entry.partition(":")[0]
+    return tuple(dict.fromkeys(each for each in ("millpond.task", *step.preload, own) if each))
 
 
 def data_arguments(step: StepSpec) -> dict[str, Mapping[str, Any]]:
