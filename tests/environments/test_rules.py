@@ -1,3 +1,6 @@
+import time
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +54,17 @@ def test_packages_versions_markers_and_comments_are_fine():
         "pandas == 3.1.1 ; python_version >= \"3.11\" and sys_platform == 'linux'",
     ]
     rules.check_requirements("")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a" + " " * 60_000 + "b", "a" + " " * 400 + "b", "a" + " \t" * 200 + "#", "a;" + " ;" * 200],
+)
+def test_a_line_of_spaces_does_not_hold_the_server(line):
+    start = time.process_time()
+    with suppress(InvalidError):
+        rules.check_requirements(line)
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("line", BAD)

@@ -21,10 +21,14 @@ class Served:
 
     def __init__(self, database):
         self.allowed = {"ana"}
+        self.withdrawn = set()
         self.database = database
         self.asked = 0
         self.hub = sse.EventHub(database, poll_seconds=0.1)
-        app = build_frame(database, lambda tx, token, local: Actor(token, token))
+        app = build_frame(
+            database,
+            lambda tx, token, local: None if token in self.withdrawn else Actor(token, token),
+        )
         app.include_router(sse.routes(self.hub, self.open_project))
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
@@ -175,6 +179,43 @@ def test_who_loses_the_right_hears_no_more(served, monkeypatch):
         listener.wait_until_listening()
         served.allowed.clear()
         assert listener.take(1) == []
+
+
+def test_who_loses_the_right_hears_no_more_however_much_happens(served, monkeypatch):
+    with served.listen() as listener:
+        listener.wait_until_listening()
+        served.publish("heard")
+        assert [event[1] for event in listener.take(1)] == ["heard"]
+        monkeypatch.setattr(sse, "_KEEP_ALIVE_SECONDS", 0)
+        served.allowed.clear()
+        served.publish("unheard")
+        assert listener.take(1) == []
+
+
+def test_a_withdrawn_token_hears_no_more(served, monkeypatch):
+    monkeypatch.setattr(sse, "_KEEP_ALIVE_SECONDS", 0.1)
+    with served.listen() as listener:
+        listener.wait_until_listening()
+        served.withdrawn.add("ana")
+        assert listener.take(1) == []
+
+
+def test_one_user_follows_so_many_streams_and_no_more(served, monkeypatch):
+    monkeypatch.setattr(sse, "_STREAMS_MOST", 2)
+    served.allowed.add("bo")
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(served.listen()).wait_until_listening()
+        with served.listen() as third:
+            assert third.answer.status_code == 429
+        with served.listen(who="bo") as other:
+            other.wait_until_listening()
+    end = time.monotonic() + 10
+    while served.hub.streams:
+        assert time.monotonic() < end
+        with served.listen(who="bo") as other:
+            other.wait_until_listening()
+        served.publish("wake")
 
 
 def test_closing_the_hub_ends_the_streams(served):

@@ -3,11 +3,11 @@
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime
 
 from millpond.audit import actions
 from millpond.audit.keys import SealKey
@@ -24,7 +24,7 @@ FindProject = Callable[[Transaction, Actor, str, str], ProjectRef]
 _Verb = Annotated[str, Query(max_length=80, description="A verb; `dataset.*` for all of a noun.")]
 _Actor = Annotated[str, Query(max_length=200, description="The name of who did it.")]
 _Target = Annotated[str, Query(max_length=400, description="What it was done to; may end in `*`.")]
-_Since = Annotated[datetime | None, Query(description="The earliest time, with its zone.")]
+_Since = Annotated[AwareDatetime | None, Query(description="The earliest time, with its zone.")]
 _Gzip = Annotated[bool, Query(description="Whether to compress the file.")]
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/jsonl": {}, "application/gzip": {}}}

@@ -8,6 +8,7 @@ from millpond.ground.errors import Fault, InvalidError
 
 REQUIREMENTS_BYTES_MOST = 64 * 1024
 LINES_MOST = 1000
+LINE_LENGTH_MOST = 500
 FAULTS_MOST = 20
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -19,7 +20,7 @@ _REQUIREMENT = re.compile(
     r"\s*(?:;\s*(?P<marker>[A-Za-z0-9_.\"'<>=!~()*+ \t-]+))?",
     re.ASCII,
 )
-_COMMENT = re.compile(r"(^|[ \t]+)#.*$")
+_COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*$")
 _OPTION = re.compile(r"(?P<option>-{1,2}[A-Za-z][A-Za-z-]*)")
 _PINNED = re.compile(rf"^({_NAME})(?:\[[^\]]*\])?==([^\s;\\]+)", re.ASCII)
 _HEADER = re.compile(r"# millpond-lock 1 python=(\d+\.\d+)")
@@ -93,6 +94,9 @@ def check_requirements(text: str) -> None:
 def find_fault(line: str) -> str:
     """Say what is wrong with one line that has no comment; empty when nothing is."""
     shown = mask_secrets(repr(line[:120]))
+    if len(line) > LINE_LENGTH_MOST:
+        return f"{shown}: longer than {LINE_LENGTH_MOST} characters"
+    line = " ".join(line.split())  # Long runs of spaces would be matched in too many ways.
     option = _OPTION.match(line)
     version_control = line.lower().startswith(("git+", "hg+", "svn+", "bzr+", "file:"))
     is_file = line.lower().endswith((".whl", ".tar.gz", ".zip", ".txt", ".toml"))

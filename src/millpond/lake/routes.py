@@ -3,10 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, BinaryIO, cast
 
-from anyio import from_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from millpond.ground.address import check_name
 from millpond.ground.errors import Fault, InvalidError
@@ -31,6 +30,8 @@ from millpond.web.frame import Call, CallIn, PageIn, needs
 STREAMED = r"/api/v1/projects/[^/]+/objects(/[0-9a-f]+)?"
 """Paths whose bodies are read piece by piece, with limits of their own (for the frame)."""
 
+_UPLOADS_AT_ONCE = 64
+
 Number = Annotated[int, Path(ge=1)]
 
 
@@ -50,6 +51,9 @@ def routes(objects: ObjectStore, limits: LakeLimits) -> APIRouter:
 
 
 def _add_objects(router: APIRouter, objects: ObjectStore, limits: LakeLimits) -> None:
+    # Uploads wait for slow lines: in threads of their own they hold up nobody else.
+    uploads = CapacityLimiter(_UPLOADS_AT_ONCE)
+
     @router.post("/objects/missing", **needs("dataset.write"))
     def find_missing(call: CallIn, project: str, asked: MissingIn) -> dict[str, list[str]]:
         """Tell which contents the project lacks, so that only those are sent."""
@@ -68,7 +72,7 @@ def _add_objects(router: APIRouter, objects: ObjectStore, limits: LakeLimits) ->
             return contents.put_pack(objects, project_id, body, limits)
 
         body = cast("BinaryIO", _Body(request))
-        return {"stored": await run_in_threadpool(work)}
+        return {"stored": await to_thread.run_sync(work, limiter=uploads)}
 
     @router.put(
         "/objects/{digest}",
@@ -85,7 +89,7 @@ def _add_objects(router: APIRouter, objects: ObjectStore, limits: LakeLimits) ->
             return contents.put_content(objects, project_id, digest, body, limits)
 
         body = cast("BinaryIO", _Body(request))
-        return {"digest": digest, "size": await run_in_threadpool(work)}
+        return {"digest": digest, "size": await to_thread.run_sync(work, limiter=uploads)}
 
 
 def _add_datasets(router: APIRouter) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from millpond.ground.errors import Fault
 from millpond.kit.schema import check_value
+from millpond.pipelines.patterns import find_pattern_fault
 from millpond.pipelines.values import InputSpec, PipelineSpec, RunInput
 
 
@@ -37,9 +38,30 @@ def check_parameters(spec: PipelineSpec, given: Mapping[str, Any]) -> list[Fault
     ]
     for name, schema in properties.items():
         if name in given:
-            wrongs = check_value(schema, given[name])
+            wrongs = [
+                *check_value(_without_patterns(schema), given[name]),
+                *_pattern_faults(schema, given[name]),
+            ]
             faults += [Fault(f"parameters.{name}", wrong) for wrong in wrongs]
     return faults
+
+
+def _without_patterns(schema: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in schema.items() if key != "pattern"}
+    if isinstance(kept.get("items"), dict):
+        kept["items"] = _without_patterns(kept["items"])
+    return kept
+
+
+def _pattern_faults(schema: Mapping[str, Any], value: Any) -> Iterable[str]:
+    if isinstance(value, str) and "pattern" in schema:
+        fault = find_pattern_fault(str(schema["pattern"]), value)
+        if fault:
+            yield fault
+    if isinstance(value, list):
+        for place, each in enumerate(value, 1):
+            for fault in _pattern_faults(schema.get("items", {}), each):
+                yield f"entry {place} {fault}"
 
 
 def check_inputs(spec: PipelineSpec, given: Mapping[str, RunInput]) -> list[Fault]:

@@ -162,6 +162,7 @@ class Database:
             address = address.set(drivername="postgresql+psycopg")
         self.is_sqlite = address.get_backend_name() == "sqlite"
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        options["hide_parameters"] = True  # A fault's text goes into the log; hashes do not.
         if self.is_sqlite:
             options["connect_args"] = {"check_same_thread": False}
         else:

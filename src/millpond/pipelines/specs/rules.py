@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from millpond.engine.values import TaskReport
 from millpond.ground.address import NAME_LENGTH_MOST
 from millpond.ground.errors import Fault, InvalidError
-from millpond.lake.values import FileEntry
+from millpond.lake.values import FileEntry, is_digest
 
 CODE_BYTES_MOST = 64 << 20
 _PIPELINE = re.compile(
-    r"^@(?:\w+\.)?pipeline\b(?:\([^\n]*?(?:name\s*=\s*[\"'](?P<name>[^\"'\n]+)[\"'])?[^\n]*\))?"
-    r"[ \t]*\n(?:^@[^\n]*\n)*^(?:async )?def (?P<function>\w+)",
+    r"^@(?:\w{1,80}\.)?pipeline\b"
+    r"(?:\([^\n]{0,200}?(?:name[ ]?=[ ]?[\"'](?P<name>[^\"'\n]{1,200})[\"'])?[^\n]{0,200}\))?"
+    r"[ \t]{0,20}\n(?:^@[^\n]*\n){0,20}^(?:async )?def (?P<function>\w+)",
     re.MULTILINE,
 )
 _PREFIX = "pipeline-"
@@ -32,6 +33,8 @@ def check_code(files: Sequence[FileEntry]) -> None:
             faults.append(Fault("files", f"{entry.path!a}: code must have UTF-8 names"))
         elif not all(parts) or {".", ".."} & set(parts) or len(entry.path.encode()) > 1000:  # noqa: PLR2004 - no sane path is longer.
             faults.append(Fault("files", f"{entry.path!a} is no path inside a folder"))
+        if not is_digest(entry.digest):
+            faults.append(Fault("files", f"{entry.path!a}: the digest is no sha256 in hexadecimal"))
         folders = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         if folders & paths:
             faults.append(Fault("files", f"{entry.path!a} lies in a folder that is a file"))
