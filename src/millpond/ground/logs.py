@@ -31,7 +31,8 @@ def set_up_logs(
     root.addHandler(handler)
     root.setLevel(level)
     logging.captureWarnings(capture=True)
-    for noisy in ("uvicorn", "httpx", "httpcore"):  # The frame writes its own lines.
+    # The frame and the migrations write their own lines.
+    for noisy in ("uvicorn", "httpx", "httpcore", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
