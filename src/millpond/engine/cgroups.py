@@ -84,6 +84,10 @@ class Group:
         self.folders = folders
         self._version = version
         self._join = [str(folder / "cgroup.procs") for folder in folders]
+        cpu, memory = str(folders[-1]), str(folders[0])  # Texts: paths are slow to join.
+        self._peak = f"{memory}/memory.{'max_usage_in_bytes' if version == 1 else 'peak'}"
+        self._used = f"{cpu}/{'cpuacct.usage' if version == 1 else 'cpu.stat'}"
+        self._kills = f"{memory}/memory.{'oom_control' if version == 1 else 'events'}"
 
     @property
     def join_files(self) -> list[str]:
@@ -92,29 +96,19 @@ class Group:
 
     def read(self) -> Bill:
         """Read the bill."""
-        first, last = self.folders[0], self.folders[-1]
-        if self._version == 1:
-            return Bill(
-                int(_text(last / "cpuacct.usage") or 0) / 1e9,
-                int(_text(first / "memory.max_usage_in_bytes") or 0),
-                _number(_text(first / "memory.oom_control"), "oom_kill"),
-            )
-        return Bill(
-            _number(_text(first / "cpu.stat"), "usage_usec") / 1e6,
-            int(_text(first / "memory.peak") or 0),
-            _number(_text(first / "memory.events"), "oom_kill"),
-        )
+        used = _text(self._used)
+        cpu = int(used or 0) / 1e9 if self._version == 1 else _number(used, "usage_usec") / 1e6
+        return Bill(cpu, int(_text(self._peak) or 0), _number(_text(self._kills), "oom_kill"))
 
     def reset_peak(self) -> None:
         """Begin a new peak; version 2 can since kernel 6.12, before that the peak stays."""
-        name = "memory.max_usage_in_bytes" if self._version == 1 else "memory.peak"
         with suppress(OSError):
-            _write(self.folders[0] / name, b"0")
+            _write(self._peak, b"0")
 
     def kill(self) -> None:
         """End every member."""
         for path in self._join:
-            for pid in _text(Path(path)).split():
+            for pid in _text(path).split():
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(int(pid), signal.SIGKILL)
 
@@ -190,7 +184,7 @@ def _delegate(base: Path) -> None:
         control.write_text(text)
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -203,7 +197,7 @@ def _text(path: Path) -> str:
         os.close(handle)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: str, data: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(handle, data)

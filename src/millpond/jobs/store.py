@@ -175,10 +175,21 @@ def lock_silent(tx: Transaction, lease: SeenLease) -> Job | None:
     return None if row is None else _to_job(row)
 
 
+# Made once: a run's driver asks this in every one of its transactions.
+_LOCK_HELD = (
+    sa.select(job.c.id)
+    .where(
+        job.c.id == sa.bindparam("b_id"),
+        job.c.fence == sa.bindparam("b_fence"),
+        job.c.state == "running",
+    )
+    .with_for_update(key_share=True)
+)
+
+
 def lock_held(tx: Transaction, job_id: str, fence: int) -> bool:
     """Keep a lease as it is until the end of the transaction; False when it is no longer held."""
-    held = _held(job_id, fence)
-    return tx.one(sa.select(job.c.id).where(held).with_for_update(key_share=True)) is not None
+    return tx.execute(_LOCK_HELD, {"b_id": job_id, "b_fence": fence}).first() is not None
 
 
 def settle(tx: Transaction, job_id: str, fence: int, values: dict[str, Any]) -> bool:

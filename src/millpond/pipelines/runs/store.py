@@ -1,6 +1,7 @@
 """All SQL of runs, their steps and tasks."""
 
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -122,9 +123,20 @@ def take_fence(tx: Transaction, run_id: str) -> int:
 
 def touch_run(tx: Transaction, run_id: str, fence: int, values: dict[str, Any]) -> str | None:
     """Change what a driver keeps of its run; give the run's state, None when the fence is old."""
-    changed = run.update().where(run.c.id == run_id, run.c.fence == fence).values(**values)
-    row = tx.execute(changed.returning(run.c.state)).first()
+    row = tx.execute(_touching(tuple(values)), {"b_id": run_id, "b_fence": fence, **values}).first()
     return None if row is None else str(row.state)
+
+
+@cache
+def _touching(names: tuple[str, ...]) -> sa.Executable:
+    """Make the statement once: the driver uses it in every one of its transactions."""
+    changed = run.update().where(
+        run.c.id == sa.bindparam("b_id"), run.c.fence == sa.bindparam("b_fence")
+    )
+    given = {name: sa.bindparam(name, type_=run.c[name].type) for name in names}
+    return changed.values({run.c[name]: each for name, each in given.items()}).returning(
+        run.c.state
+    )
 
 
 def start_tasks(tx: Transaction, run_id: str, tries: list[Try]) -> None:
