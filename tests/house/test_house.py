@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HOUSE = ROOT / "src" / "millpond"
-MODULES = sorted(HOUSE.rglob("*.py"))
+MIGRATIONS = (
+    HOUSE / "storage" / "migrations" / "versions"
+)  # Drafted by Alembic, one list of tables.
+MODULES = sorted(path for path in HOUSE.rglob("*.py") if MIGRATIONS not in path.parents)
 PRIVATE = {"rules", "tables", "store", "tasks", "adapters"}
 BANNED_NAMES = {"utils", "util", "helpers", "common", "misc", "manager", "base", "service"}
 MODULE_LINES, FUNCTION_LINES, PUBLIC_METHODS = 400, 50, 15
