@@ -280,7 +280,6 @@ def place(install):
         "pipelines_compile_seconds": COMPILE_SECONDS,
         "engine_slots": 8,
         "engine_idle_sandboxes": 2,
-        "engine_task_log_bytes": 1 << 20,
         "jobs_workers": 60,
     }
     with install(**limits) as one:
@@ -401,7 +400,7 @@ def test_wild_step_ends_in_words(seen, name):
     for words in case.words:
         assert words in run.reason
     assert case.log in seen.logs[name]
-    assert len(seen.logs[name]) < 2 << 20
+    assert len(seen.logs[name]) < 5 << 20
     if run.state == "failed":
         assert run.reason.startswith("Step work: ")
         assert "provenance.json" in seen.outputs[name], "what there is of it can be looked at"
