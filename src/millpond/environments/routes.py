@@ -95,7 +95,7 @@ def _add_versions(router: APIRouter, objects: ObjectStore) -> None:
         project: str,
         name: str,
         number: Number,
-        after: Annotated[int, Query(ge=0, description="`next` of the part before.")] = 0,
+        after: Annotated[int, Query(ge=0, lt=10**8, description="`next` of the part before.")] = 0,
     ) -> LogPart:
         """Read the log of a build, live; go on with ``after`` until it is complete."""
         project_id, version = _find(call, project, f"{name}@{number}")

@@ -1,5 +1,6 @@
 """Read a run's log: the chunks of its tasks in the object store, in order, from a cursor on."""
 
+import re
 from dataclasses import dataclass
 
 from millpond.engine.values import log_key
@@ -13,6 +14,7 @@ from millpond.storage.port import ObjectStore
 
 _BYTES_MOST = 256 << 10
 _TASKS_MOST = 100
+_CURSOR = re.compile(r"([0-9]{1,9})\.(-?[0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,8})")
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,14 @@ class Cursor:
         """
         if not text or text == "0":
             return cls()
-        try:
-            place, partition, attempt, chunk = (int(part) for part in text.split("."))
-        except ValueError:
+        found = _CURSOR.fullmatch(text)
+        if found is None:
             raise InvalidError(
                 "This is no place in a log.",
                 next_step="Send `next` of the answer before, or leave `after` out.",
                 faults=[Fault("after", "is not a place that this log has given out")],
-            ) from None
-        return cls(place, partition, attempt, chunk)
+            )
+        return cls(*map(int, found.groups()))
 
 
 def list_logged(

@@ -178,7 +178,7 @@ def _add_parts(router: APIRouter, objects: ObjectStore) -> None:
         project: str,
         run: str,
         step: str | None = None,
-        partition: int | None = None,
+        partition: Annotated[int | None, Query(ge=-2, le=2**31 - 1)] = None,
         after: Annotated[str | None, Query(description="`next` of the answer before.")] = None,
     ) -> LogPart:
         """Read a piece of a run's log, from `after` on, while it runs and later."""
