@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, TypeVar
@@ -221,27 +221,37 @@ def routes(hub: EventHub, open_project: OpenProject) -> APIRouter:
                 retry_after_seconds=_KEEP_ALIVE_SECONDS,
             )
 
-        async def stream() -> AsyncIterator[bytes]:
-            hub.streams[user_id] += 1
-            try:
-                yield b"retry: 2000\n\n"
-                checked = time.monotonic()
-                async for found in hub.follow(project_id, topic, number):
-                    # Who has lost the right to listen meanwhile hears no more.
-                    if not found or time.monotonic() - checked >= _KEEP_ALIVE_SECONDS:
-                        if not await _may_still(request, call, check):
-                            return
-                        checked = time.monotonic()
-                    yield b"".join(map(_line, found)) or b": nothing new\n\n"
-            finally:
-                hub.streams[user_id] -= 1
-                if not hub.streams[user_id]:
-                    del hub.streams[user_id]
+        async def may_still() -> bool:
+            return await _may_still(request, call, check)
 
+        stream = _stream(hub, user_id, hub.follow(project_id, topic, number), may_still)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     return router
+
+
+async def _stream(
+    hub: EventHub,
+    user_id: str,
+    follow: AsyncIterator[list[LiveEvent]],
+    may_still: Callable[[], Awaitable[bool]],
+) -> AsyncIterator[bytes]:
+    hub.streams[user_id] += 1
+    try:
+        yield b"retry: 2000\n\n"
+        checked = time.monotonic()
+        async for found in follow:
+            # Who has lost the right to listen meanwhile hears no more.
+            if not found or time.monotonic() - checked >= _KEEP_ALIVE_SECONDS:
+                if not await may_still():
+                    return
+                checked = time.monotonic()
+            yield b"".join(map(_line, found)) or b": nothing new\n\n"
+    finally:
+        hub.streams[user_id] -= 1
+        if not hub.streams[user_id]:
+            del hub.streams[user_id]
 
 
 async def _may_still(request: Request, call: Call, check: Callable[[Transaction], object]) -> bool:

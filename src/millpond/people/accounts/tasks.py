@@ -101,6 +101,11 @@ def change_own_password(
         return store.password_of(tx, actor.user_id)
 
     hashed = change(begin)
+    if hashed is None and actor.scopes is not None:
+        raise NotAllowedError(
+            "A token with scopes cannot set the first password, which would allow more than it.",
+            next_step="Sign in without scopes, for example with `millpond login` on this machine.",
+        )
     if hashed is not None and not passwords.is_right(hashed, old or ""):
         raise NotAllowedError(
             "The old password is wrong.",
