@@ -622,7 +622,7 @@ class EngineContract(ABC):
     @pytest.mark.parametrize(
         ("function", "limits", "words"),
         [
-            ("fill_disk", Limits(disk_bytes=20 << 20), "more than 20971520 bytes"),
+            ("fill_disk", Limits(disk_bytes=20 << 20), "more than 20 MiB"),
             ("one_large_file", Limits(disk_bytes=20 << 20), "exit code 1"),
             ("many_files", Limits(files=1000), "more than 1000 files"),
         ],
