@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 import millpond
 from millpond.ground.clock import SetClock
+from millpond.storage import migrate
 from millpond.storage.database import Database, metadata
 from millpond.storage.folder import FolderStore
 from millpond.storage.port import ObjectStore
@@ -200,11 +201,9 @@ class PostgreSQL:
 
 
 def create_schema(url: str) -> None:
-    import_tables()
     database = Database(url)
     try:
-        with database.transaction() as tx:
-            metadata.create_all(tx.connection)
+        migrate.upgrade(database)
     finally:
         database.close()
 

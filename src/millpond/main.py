@@ -151,7 +151,7 @@ def _unisolated(settings: Settings, database: Database) -> Unisolated:
 
 
 def _caps(settings: Settings) -> Limits:
-    names = ("memory_bytes", "disk_bytes", "processes", "seconds", "log_bytes")
+    names = ("memory_bytes", "disk_bytes", "processes", "seconds")
     return Limits(**{name: getattr(settings.engine, f"task_{name}") for name in names})
 
 

@@ -21,7 +21,14 @@ def test_up_tells_its_address_and_stops_in_order(
     command = [sys.executable, "-m", "millpond", "up", "--data", "d", "--port", "0", "--json"]
     with (tmp_path / "said").open("w") as said:
         up = subprocess.Popen(
-            command, cwd=tmp_path, env=shell.environ, stdout=subprocess.PIPE, stderr=said, text=True
+            command,
+            cwd=tmp_path,
+            env=shell.environ,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            # A shell's background job ignores SIGINT, and so would what the tests start from there.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
     try:
         assert up.stdout is not None

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,7 +17,7 @@ def store(tmp_path, clock):
 
 @pytest.fixture
 def ask(store, database):
-    app = build_frame(database, lambda *_: None)
+    app = build_frame(database, lambda *_: None, streams=re.compile("^/objects/"))
     app.include_router(routes(store))
 
     def send(method, url, **rest):

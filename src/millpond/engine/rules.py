@@ -138,7 +138,7 @@ def fits(task: TaskSpec, node: NodeInfo) -> bool:
     )
 
 
-_CAPPED = ("memory_bytes", "disk_bytes", "processes", "seconds", "log_bytes")
+_CAPPED = ("memory_bytes", "disk_bytes", "processes", "seconds")
 
 
 def check_caps(task: TaskSpec, caps: Limits) -> None:

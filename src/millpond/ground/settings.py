@@ -129,7 +129,6 @@ class EngineSettings:
     task_disk_bytes: int = _setting(32 * _GIB, "Most disk of a task.", least=_MIB)
     task_processes: int = _setting(512, "Most processes of a task.", least=8)
     task_seconds: float = _setting(float(_DAY), "Longest time of a task.", least=1)
-    task_log_bytes: int = _setting(16 * _MIB, "Most bytes of a task's log.", least=4 * _KIB)
 
 
 @dataclass(frozen=True)

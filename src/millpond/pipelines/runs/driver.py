@@ -311,7 +311,7 @@ def _task_row(run_id: str, ended: Ended) -> dict[str, Any]:
         "b_attempt": tried.attempt,
         "state": ended.state,
         "outcome": report.outcome,
-        "reason": report.reason[:4000],
+        "reason": report.reason[:4000].replace("\0", "\ufffd"),  # PostgreSQL keeps no NUL.
         "node": report.node,
         "isolated": report.isolated,
         "exit_code": report.exit_code,

@@ -172,7 +172,7 @@ def _add_parts(router: APIRouter, objects: ObjectStore) -> None:
 
         return call.read(look)
 
-    @router.get("/runs/{run}/log", **needs("log.read"))
+    @router.get("/runs/{run}/log", **needs("run.read"))
     def read_log(
         call: CallIn,
         project: str,
