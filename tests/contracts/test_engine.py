@@ -551,7 +551,8 @@ class EngineContract(ABC):
         self, engine: Engine, bench: Bench, tmp_path: Path
     ) -> None:
         if not self.isolated:
-            pytest.skip("without a sandbox there is nothing to get out of")
+            assert not run(engine, bench.spec("who")).isolated
+            return
         folder = tmp_path / "gateway"
         folder.mkdir()
         with socket.socket(socket.AF_UNIX) as gate, socket.create_server(("127.0.0.1", 0)) as other:

@@ -26,6 +26,7 @@ from .clearing import clear_folder
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _RESULT = ".millpond/result.json"
 _HEAD = 4  # Bytes of the length before each message.
+_PROGRESS = 3
 _CRASHED, _NOT_FOUND, _NOT_RUNNABLE = 70, 127, 126
 _KIT = "millpond."
 _AGAIN = (
@@ -324,6 +325,11 @@ def _become(command: "list[str]") -> int:
     """Turn into another program; return only when that can't be."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; programs expect them.
         signal.signal(number, signal.SIG_DFL)
+    progress = int(os.environ["MILLPOND_PROGRESS_FD"])
+    if progress != _PROGRESS:  # A plain sh can write to a descriptor of one digit only.
+        os.dup2(progress, _PROGRESS)
+        os.close(progress)
+        os.environ["MILLPOND_PROGRESS_FD"] = str(_PROGRESS)
     try:
         os.execvp(command[0], command)
     except FileNotFoundError:
