@@ -64,7 +64,11 @@ def own_server(project: str = "bench") -> Iterator[Bench]:
 
 def clean(folder: Path) -> dict[str, str]:
     """Give an environment in which nobody's own settings play a part."""
-    kept = {name: each for name, each in os.environ.items() if not name.startswith("MILLPOND_")}
+    kept = {
+        name: each
+        for name, each in os.environ.items()
+        if not name.startswith("MILLPOND_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
     return kept | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
 
 

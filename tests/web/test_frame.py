@@ -57,7 +57,7 @@ def faults():
         ),
         "many": TooManyError("Slow.", next_step="Wait.", retry_after_seconds=2.2),
         "busy": BusyError("Later.", next_step="Wait.", retry_after_seconds=0.1),
-        "defect": RuntimeError("the secret is 42"),
+        "defect": RuntimeError("the secret is xyzzy"),
     }
 
 
@@ -192,10 +192,10 @@ def test_a_defect_is_an_incident_whose_trace_is_in_the_log_alone(ask, caplog):
     body = answer.json()
     assert answer.status_code == 500
     assert body["code"] == "defect"
-    assert "42" not in answer.text
+    assert "xyzzy" not in answer.text
     (record,) = [record for record in caplog.records if record.message == "Defect"]
     assert record.incident == body["incident"]
-    assert "the secret is 42" in str(record.exc_info[1])
+    assert "the secret is xyzzy" in str(record.exc_info[1])
 
 
 def test_the_frameworks_own_faults_have_the_same_form(ask):
