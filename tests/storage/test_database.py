@@ -101,6 +101,33 @@ def test_an_unreachable_database_is_busy(tmp_path):
     lost.close()
 
 
+@pytest.mark.parametrize(
+    ("user", "name", "port", "reason"),
+    [
+        ("mallory", "postgres", None, "it refuses the server's sign-in"),
+        ("millpond", "no_such_lake", None, "there is none of the name that the settings give"),
+        ("millpond", "postgres", 1, "it cannot be reached"),
+    ],
+)
+def test_callers_are_told_in_our_words_and_the_log_has_the_databases(
+    postgresql, caplog, user, name, port, reason
+):
+    port = port or postgresql.port
+    lost = Database(f"postgresql://{user}:hunter2-word@127.0.0.1:{port}/{name}")
+    with pytest.raises(BusyError) as caught:
+        lost.read(events.last_number)
+    lost.close()
+    fault = caught.value
+    assert fault.message == f"The database does not take requests now: {reason}."
+    assert "millpond doctor" in fault.next_step
+    told = f"{fault.message} {fault.next_step} {fault.facts}"
+    for word in ("mallory", "no_such_lake", "127.0.0.1", "FATAL", "hunter2-word"):
+        assert word not in told
+    (record,) = [record for record in caplog.records if record.name == "millpond.storage"]
+    assert "127.0.0.1" in record.reason
+    assert "hunter2-word" not in record.reason
+
+
 def test_a_lost_connection_is_busy_and_the_next_request_works(postgresql):
     with postgresql.database(empty=False) as url:
         database = Database(url)

@@ -1,5 +1,6 @@
 """The database: SQLite or PostgreSQL, one transaction at a time, the database's own clock."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from millpond.ground.errors import BusyError
+
+log = logging.getLogger("millpond.storage")
 
 T = TypeVar("T")
 
@@ -35,6 +38,21 @@ _SQLITE_PRAGMAS = (
 )
 _SERIALIZATION_FAILURES = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock.
 _TRIES = 5
+_REASONS: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
+    (("28",), ("authentication failed", "password", 'role "'), "it refuses the server's sign-in"),
+    (("3D",), ('database "',), "there is none of the name that the settings give"),
+    (("53300",), ("too many clients",), "all of its connections are in use"),
+    (("57P",), ("starting up", "shutting down"), "it is starting or stopping"),
+    ((), ("is locked",), "another change has held it for too long"),
+    ((), ("unable to open",), "its file cannot be opened"),
+    ((), ("readonly", "read-only"), "it can only be read"),
+    (
+        ("08",),
+        ("connection", "server closed", "could not translate", "resolve"),
+        "it cannot be reached",
+    ),
+)
+"""By PostgreSQL's state, or by a sign in the driver's text: what callers are told."""
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -281,6 +299,7 @@ def _told_plainly() -> Iterator[None]:
         state = getattr(fault.orig, "sqlstate", None) or ""
         text = str(fault.orig).strip() or "no answer"
         if state == "53100" or "disk is full" in text:
+            log.warning("The database's disk is full", extra={"reason": text})
             raise BusyError(
                 "The disk that holds the database is full; nothing was changed.",
                 next_step="Free space there, then try again; `millpond doctor` on the server shows"
@@ -288,15 +307,26 @@ def _told_plainly() -> Iterator[None]:
                 retry_after_seconds=30.0,
             ) from fault
         if isinstance(fault, OperationalError) and state not in _SERIALIZATION_FAILURES:
-            raise _busy(text.splitlines()[0]) from fault
+            # It names addresses, users and files, which callers are not told.
+            log.warning("The database failed", extra={"reason": text, "sqlstate": state})
+            raise _busy(_plain_reason(state, text)) from fault
         raise
+
+
+def _plain_reason(state: str, text: str) -> str:
+    """Say in our own words why the database gave up; its text goes to the log alone."""
+    words = text.lower()
+    for states, signs, reason in _REASONS:
+        if (state and state.startswith(states)) or any(sign in words for sign in signs):
+            return reason
+    return "it does not answer as it should"
 
 
 def _busy(reason: str) -> BusyError:
     return BusyError(
-        f"The database does not take requests now: {reason}",
-        next_step="Nothing was changed. Try again; if it goes on, run `millpond doctor` on the"
-        " server: the database may be down.",
+        f"The database does not take requests now: {reason}.",
+        next_step="Nothing was changed. Try again; if it goes on, have an administrator run"
+        " `millpond doctor` on the server: its log tells what the database said.",
         retry_after_seconds=2.0,
     )
 

@@ -1,6 +1,7 @@
 """The object store on S3, or on anything that speaks its protocol with conditional writes."""
 
 import io
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from uuid import uuid4
 
 from millpond.ground.errors import BusyError, ConflictError
 from millpond.storage.port import Method, ObjectInfo, check_key, is_there, not_found
+
+log = logging.getLogger("millpond.storage")
 
 _ONE_PUT_BYTES = 8 << 20
 _READ_BYTES = 8 << 20
@@ -182,11 +185,12 @@ class S3Store:
         except self._taken as fault:
             raise is_there(key) from fault
         except self._fault as fault:
-            reason = str(fault).strip().splitlines()[0][:300]
+            # It names addresses, keys and the bucket, which callers are not told.
+            log.warning("The object store failed", extra={"reason": str(fault), "key": key})
             raise BusyError(
-                f"The object store does not answer as it should: {reason}",
+                "The object store does not answer as it should.",
                 next_step="Try again; if it goes on, have an administrator check the store and its"
-                " keys with `millpond doctor` on the server.",
+                " keys with `millpond doctor` on the server: its log tells what the store said.",
                 retry_after_seconds=5.0,
             ) from fault
 

@@ -19,8 +19,8 @@ class Health:
     Attributes:
         status: ``ok`` when everything below is, else ``failing``.
         version: of Millpond.
-        database: ``ok``, or why it does not answer.
-        objects: ``ok``, or why they do not answer.
+        database: ``ok``, or why it does not answer and the next step, in our own words.
+        objects: the same of the object store.
     """
 
     status: str
@@ -55,5 +55,5 @@ def _ask(action: Callable[[], object]) -> str:
     try:
         action()
     except MillpondError as fault:
-        return fault.message
+        return f"{fault.message} {fault.next_step}"
     return "ok"
