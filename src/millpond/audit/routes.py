@@ -5,14 +5,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
 from millpond.audit import actions
+from millpond.audit.evidence import get_entry, proof_lines, start_proof
 from millpond.audit.keys import SealKey
 from millpond.audit.proof import Verdict
-from millpond.audit.values import Checkpoint, Entry, EntryFilter, Export, ProjectRef, PublicKeys
+from millpond.audit.values import (
+    Checkpoint,
+    Entry,
+    EntryFilter,
+    EntryProof,
+    Export,
+    ProjectRef,
+    PublicKeys,
+)
 from millpond.ground.actor import Actor
 from millpond.ground.page import Page
 from millpond.storage.database import Transaction
@@ -25,7 +34,13 @@ _Verb = Annotated[str, Query(max_length=80, description="A verb; `dataset.*` for
 _Actor = Annotated[str, Query(max_length=200, description="The name of who did it.")]
 _Target = Annotated[str, Query(max_length=400, description="What it was done to; may end in `*`.")]
 _Since = Annotated[AwareDatetime | None, Query(description="The earliest time, with its zone.")]
+_Until = Annotated[AwareDatetime | None, Query(description="Before this time, with its zone.")]
+_Text = Annotated[
+    str, Query(max_length=200, description="What verb, target or the name of who did it holds.")
+]
+_Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of an entry.")]
 _Gzip = Annotated[bool, Query(description="Whether to compress the file.")]
+_LINES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/jsonl": {}}}}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/jsonl": {}, "application/gzip": {}}}
 }
@@ -38,6 +53,7 @@ def routes(*, may: May, find_project: FindProject, key: SealKey) -> APIRouter:
     begin = _Begin(may, find_project, key)
     _add_project_routes(router, begin)
     _add_site_routes(router, begin)
+    _add_entry_routes(router, begin)
     _add_proof_routes(router, may, key)
     return router
 
@@ -50,25 +66,27 @@ class _Begin:
     find_project: FindProject
     key: SealKey
 
-    def __call__(self, call: CallIn, project: str | None) -> Export:
-        def start(tx: Transaction) -> Export:
-            if project is None:
-                self.may(tx, call.actor, "site_log.read", None)
-                return actions.start_export(tx, self.key, None)
-            found = self.find_project(tx, call.actor, project, "log.read")
-            return actions.start_export(tx, self.key, found)
+    def chain(self, tx: Transaction, call: CallIn, project: str | None) -> ProjectRef | None:
+        """Give the project, or None for the site, to whom may see its log."""
+        if project is None:
+            self.may(tx, call.actor, "site_log.read", None)
+            return None
+        return self.find_project(tx, call.actor, project, "log.read")
 
-        return call.change(start)
+    def __call__(self, call: CallIn, project: str | None) -> Export:
+        return call.change(
+            lambda tx: actions.start_export(tx, self.key, self.chain(tx, call, project))
+        )
 
 
 def _add_project_routes(router: APIRouter, begin: _Begin) -> None:
     @router.get("/projects/{project}/log", **needs("log.read"))
     def list_project_log(
         call: CallIn, project: str, page: PageIn, verb: _Verb = "", actor: _Actor = "",
-        target: _Target = "", since: _Since = None,
+        target: _Target = "", since: _Since = None, until: _Until = None, text: _Text = "",
     ) -> Page[Entry]:  # fmt: skip
         """List what was done in a project, newest first."""
-        asked = EntryFilter(verb, actor, target, since)
+        asked = EntryFilter(verb, actor, target, since, until, text)
 
         def read(tx: Transaction) -> Page[Entry]:
             found = begin.find_project(tx, call.actor, project, "log.read")
@@ -93,10 +111,10 @@ def _add_site_routes(router: APIRouter, begin: _Begin) -> None:
     @router.get("/log", **needs("site_log.read"))
     def list_site_log(
         call: CallIn, page: PageIn, verb: _Verb = "", actor: _Actor = "",
-        target: _Target = "", since: _Since = None,
+        target: _Target = "", since: _Since = None, until: _Until = None, text: _Text = "",
     ) -> Page[Entry]:  # fmt: skip
         """List what was done outside of projects, newest first."""
-        asked = EntryFilter(verb, actor, target, since)
+        asked = EntryFilter(verb, actor, target, since, until, text)
 
         def read(tx: Transaction) -> Page[Entry]:
             begin.may(tx, call.actor, "site_log.read", None)
@@ -113,6 +131,44 @@ def _add_site_routes(router: APIRouter, begin: _Begin) -> None:
     def verify_site_log(call: CallIn) -> Verdict:
         """Check the site's log as it stands in the database."""
         return actions.verify(call.read, begin.key, begin(call, None))
+
+
+def _add_entry_routes(router: APIRouter, begin: _Begin) -> None:
+    @router.get("/projects/{project}/log/entries/{number}", **needs("log.read"))
+    def get_project_entry(call: CallIn, project: str, number: _Number) -> EntryProof:
+        """Show one entry of a project's log, and the seal that covers it."""
+        return call.read(lambda tx: get_entry(tx, begin.chain(tx, call, project), number))
+
+    @router.get(
+        "/projects/{project}/log/entries/{number}/proof", responses=_LINES, **needs("log.read")
+    )
+    def prove_project_entry(call: CallIn, project: str, number: _Number) -> StreamingResponse:
+        """Give the file that proves one entry off line."""
+        return _proof(call, begin, project, number)
+
+    @router.get("/log/entries/{number}", **needs("site_log.read"))
+    def get_site_entry(call: CallIn, number: _Number) -> EntryProof:
+        """Show one entry of the site's log, and the seal that covers it."""
+        return call.read(lambda tx: get_entry(tx, begin.chain(tx, call, None), number))
+
+    @router.get("/log/entries/{number}/proof", responses=_LINES, **needs("site_log.read"))
+    def prove_site_entry(call: CallIn, number: _Number) -> StreamingResponse:
+        """Give the file that proves one entry off line."""
+        return _proof(call, begin, None, number)
+
+
+def _proof(call: CallIn, begin: _Begin, project: str | None, number: int) -> StreamingResponse:
+    proof = call.change(
+        lambda tx: start_proof(tx, begin.key, begin.chain(tx, call, project), number)
+    )
+    return StreamingResponse(
+        _joined(proof_lines(call.read, proof)),
+        media_type="application/jsonl",
+        headers={
+            "Content-Disposition": "attachment; filename="
+            f'"millpond-log-{project or "site"}-entry-{number}.jsonl"'
+        },
+    )
 
 
 def _add_proof_routes(router: APIRouter, may: May, key: SealKey) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,7 +65,35 @@ def list_entries(
         query = query.where(table.actor_name == asked.actor)
     if asked.since:
         query = query.where(table.at >= asked.since)
+    if asked.until:
+        query = query.where(table.at < asked.until)
+    if asked.text:
+        searched = (table.verb, table.target, table.actor_name)
+        query = query.where(
+            sa.or_(*(column.icontains(asked.text, autoescape=True) for column in searched))
+        )
     return [_entry(row) for row in tx.rows(query.order_by(table.number.desc()).limit(limit))]
+
+
+def find_entry(tx: Transaction, chain: str, number: int) -> Entry | None:
+    """Give one entry of a chain."""
+    table = audit_entry.c
+    row = tx.one(sa.select(audit_entry).where(table.chain == chain, table.number == number))
+    return None if row is None else _entry(row)
+
+
+def newest_number(tx: Transaction, chain: str) -> int:
+    """Give the number of a chain's newest entry; 0 when it has none."""
+    return int(tx.scalar(sa.select(audit_head.c.number).where(audit_head.c.chain == chain)) or 0)
+
+
+def last_changes(tx: Transaction, chains: Sequence[str]) -> dict[str, datetime]:
+    """Give the time of the newest entry of each of these chains that has one."""
+    query = sa.select(audit_head.c.chain, audit_entry.c.at).join(
+        audit_entry,
+        (audit_entry.c.chain == audit_head.c.chain) & (audit_entry.c.number == audit_head.c.number),
+    )
+    return {row.chain: row.at for row in tx.rows(query.where(audit_head.c.chain.in_(chains)))}
 
 
 def entries_after(tx: Transaction, chain: str, number: int, until: int) -> list[dict[str, Any]]:
@@ -160,6 +189,20 @@ def sealed_after(
     query = sa.select(audit_seal).where(audit_seal.c.number.in_(numbers))
     seals = {row.number: Seal(**row._mapping) for row in tx.rows(query)}  # noqa: SLF001 - its public name.
     return [(seals[proof.seal_number], proof) for proof in proofs if proof.seal_number in seals]
+
+
+def first_seal_over(tx: Transaction, chain: str, number: int) -> tuple[Seal, SealedHead] | None:
+    """Give the first seal that covers an entry, with the chain's head and its proof in it."""
+    table = audit_sealed_head.c
+    query = (
+        sa.select(table.seal_number)
+        .where(table.chain == chain, table.number >= number)
+        .order_by(table.seal_number)
+        .limit(1)
+    )
+    found = tx.scalar(query)
+    held = [] if found is None else sealed_after(tx, chain, found - 1, found)
+    return held[0] if held else None
 
 
 # Keys ------------------------------------------------------------------------------------------

@@ -50,12 +50,16 @@ class EntryFilter:
         actor: the name of who did it.
         target: for example ``dataset/reviews@3`` or ``run/*``.
         since: the earliest time.
+        until: before this time.
+        text: what the verb, the target or the name of who did it holds, in small or capitals.
     """
 
     verb: str = ""
     actor: str = ""
     target: str = ""
     since: datetime | None = None
+    until: datetime | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,28 @@ class SealedHead:
     hash: str
     leaf_index: int
     path: list[str]
+
+
+@dataclass(frozen=True)
+class EntryProof:
+    """An entry, and where it stands in the record.
+
+    Attributes:
+        entry: the entry.
+        canonical: the text whose sha256 is its hash.
+        is_whole: whether the entry, as it stands in the database, still has that hash.
+        newest: number of the chain's newest entry.
+        seal: the first seal that covers the entry; None until one is made.
+        head: the entry that the chain ended with when that seal was made, with its path to the
+            seal's root.
+    """
+
+    entry: Entry
+    canonical: str
+    is_whole: bool
+    newest: int
+    seal: Seal | None
+    head: SealedHead | None
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
+from millpond.audit.inclusion import is_proof, verify_proof
 from millpond.audit.proof import Verdict, verify_export
 from millpond.audit.seals import read_keys
 from millpond.ground.errors import InvalidError
 
 
 def verify_file(export: Path, keys: str, checkpoint: str | None = None) -> Verdict:
-    """Check an export against the server's public keys.
+    """Check an export, or the proof of one entry, against the server's public keys.
 
     Args:
         export: the file.
@@ -30,4 +31,6 @@ def verify_file(export: Path, keys: str, checkpoint: str | None = None) -> Verdi
                 "The checkpoint can't be read.",
                 next_step="Give the file that `millpond log checkpoint` wrote.",
             )
-    return verify_export(export.read_bytes(), read_keys(keys), kept)
+    data = export.read_bytes()
+    verify = verify_proof if is_proof(data) else verify_export
+    return verify(data, read_keys(keys), kept)

@@ -35,6 +35,8 @@ def log() -> None:
 @click.option("--by", "actor", help="Only by the user of this name.")
 @click.option("--target", help="Only what was done to this; may end in *.")
 @click.option("--since", type=click.DateTime(), help="Not before this time, of this machine.")
+@click.option("--until", type=click.DateTime(), help="Before this time, of this machine.")
+@click.option("--text", help="Only where verb, target or name hold this.")
 @shared
 def show_log(
     call: Call,
@@ -44,6 +46,8 @@ def show_log(
     actor: str | None,
     target: str | None,
     since: datetime | None,
+    until: datetime | None,
+    text: str | None,
 ) -> None:
     """Show the newest entries, newest first."""
     with call.client() as client:
@@ -52,6 +56,8 @@ def show_log(
             actor=actor,
             target=target,
             since=since.astimezone() if since else None,
+            until=until.astimezone() if until else None,
+            text=text,
             project=SITE if site else None,
             most=most,
         )
@@ -66,6 +72,48 @@ def show_log(
     call.show_list(found, columns, "Nothing happened yet.")
 
 
+@log.command("entry")
+@click.argument("number", type=click.IntRange(1))
+@site_option
+@shared
+def show_entry(call: Call, number: int, site: bool) -> None:
+    """Show the entry NUMBER, its hashes, and the seal that covers it."""
+    with call.client() as client:
+        found = client.log.entry(number, project=SITE if site else None)
+    one, seal = found.entry, found.seal
+    sealed = "not yet" if seal is None else f"seal {seal.number} of {seal.at.isoformat()}"
+    call.show(
+        found,
+        [
+            ("number", f"{one.number} of {found.newest}"),
+            ("when", one.at),
+            ("who", one.actor_name),
+            ("what", one.verb),
+            ("of", one.target),
+            ("request", one.request_id),
+            ("hash before", one.previous_hash),
+            ("hash", one.hash),
+            ("is whole", found.is_whole),
+            ("sealed", sealed),
+            ("hash of", found.canonical),
+        ],
+    )
+
+
+@log.command("proof")
+@click.argument("number", type=click.IntRange(1))
+@click.argument("file", type=file_type)
+@site_option
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@shared
+def write_proof(call: Call, number: int, file: Path, site: bool, overwrite: bool) -> None:
+    """Write the proof of the entry NUMBER to FILE, which `log verify FILE --key KEY` checks."""
+    with call.client() as client:
+        client.log.proof(number, file, project=SITE if site else None, overwrite=overwrite)
+    size = file.stat().st_size
+    call.say(f"Wrote {os.fspath(file)}: {size:,} bytes.", {"file": file, "size": size})
+
+
 @log.command("verify")
 @click.argument("file", type=EXISTING, required=False)
 @click.option("--key", type=EXISTING, help="The server's public keys, kept from `log key`.")
@@ -75,7 +123,9 @@ def show_log(
 def verify_log(
     call: Call, file: Path | None, key: Path | None, checkpoint: Path | None, site: bool
 ) -> None:
-    """Check an exported FILE here, with no server and no network; without FILE, export and check.
+    """Check an exported FILE, or the proof of one entry, here, with no server and no network.
+
+    Without FILE it exports and checks the whole record.
 
     The first entry that was changed, removed, reordered, truncated or added is named. Without
     --key the keys come from the server, so that then the server's word is part of the proof.
