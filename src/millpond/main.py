@@ -26,6 +26,7 @@ from millpond.engine import routes as engine_routes
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
+from millpond.engine.system import Installation
 from millpond.engine.transfer import ObjectTransfer
 from millpond.engine.values import Limits
 from millpond.environments import routes as environment_routes
@@ -230,13 +231,13 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield environment_routes.routes(house.objects)
     yield pipeline_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
-    yield engine_routes.routes(
-        house.engine,
-        version=VERSION,
-        database="sqlite" if house.database.is_sqlite else "postgresql",
-        objects=house.settings.objects.kind,
-        settings=house.settings.shown,
-    )
+    yield engine_routes.routes(_installation(house))
+
+
+def _installation(house: House) -> Installation:
+    names = ("settings", "data", "database", "objects", "engine")
+    opened = {name: getattr(house, name) for name in names}
+    return Installation(VERSION, environ=os.environ, **opened)
 
 
 def build_pool(house: House) -> Pool:
@@ -321,8 +322,7 @@ def serve(settings: Settings, data: Path) -> None:
                 keeper.start()
                 lock.announce(url, VERSION)
                 _say(f"Millpond is ready at {url}")
-                code = house.database.change(accounts.make_setup_code)
-                if code is not None:
+                if code := house.database.change(accounts.make_setup_code):
                     _say(f"Make the first administrator: {url}/setup?code={code}")
                     _say(f"The code, good once and until the next start: {code}")
 

@@ -99,6 +99,8 @@ PARITY: dict[str, tuple[str, str]] = {
     f"GET {P}/runs/{{run}}/outputs/archive": ("runs.download_zip", "run outputs"),
     f"GET {P}/events": ("runs.wait", "run show"),
     "GET /system": ("system.facts", "doctor"),
+    "GET /system/settings": ("system.settings", "system settings"),
+    "GET /system/health": ("system.findings", "system health"),
     "GET /healthz": ("system.health", "doctor"),
 }
 REASONS = {

@@ -17,3 +17,13 @@ class SystemRoom(Room):
         """Say what the server runs on: versions, sandbox, nodes, store; for administrators."""
         found: dict[str, Any] = self._transport.get("/system")
         return found
+
+    def settings(self) -> dict[str, Any]:
+        """Give every setting with where its value comes from; for administrators."""
+        found: dict[str, Any] = self._transport.get("/system/settings")
+        return found
+
+    def findings(self) -> dict[str, Any]:
+        """Look at the database, objects, disk, sandbox and queue; for administrators."""
+        found: dict[str, Any] = self._transport.get("/system/health")
+        return found

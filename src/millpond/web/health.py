@@ -41,14 +41,20 @@ def routes(database: Database, objects: ObjectStore, version: str) -> APIRouter:
     )
     def get_health(response: Response) -> Health:
         """Ask the database and the object store for something small."""
-        of_database = _ask(lambda: database.read(last_number))
-        of_objects = _ask(lambda: objects.exists("healthz"))
-        is_well = of_database == of_objects == "ok"
-        if not is_well:
+        health = look(database, objects, version)
+        if health.status != "ok":
             response.status_code = 503
-        return Health("ok" if is_well else "failing", version, of_database, of_objects)
+        return health
 
     return router
+
+
+def look(database: Database, objects: ObjectStore, version: str) -> Health:
+    """Ask the database and the object store for something small."""
+    of_database = _ask(lambda: database.read(last_number))
+    of_objects = _ask(lambda: objects.exists("healthz"))
+    is_well = of_database == of_objects == "ok"
+    return Health("ok" if is_well else "failing", version, of_database, of_objects)
 
 
 def _ask(action: Callable[[], object]) -> str:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import click
 
 from millpond.client.call import Call, shared
 from millpond.client.local import default_data_folder, find_server
-from millpond.client.screen import harmless, size_text
+from millpond.client.screen import harmless
 from millpond.ground.errors import MillpondError
+from millpond.ground.findings import Finding, look_at_folder
 
 _PROBE = """
 import dataclasses, json
@@ -27,27 +27,8 @@ from millpond.engine.probe import probe_machine
 print(json.dumps([dataclasses.asdict(one) for one in probe_machine().abilities]))
 """
 _PYTHON_LEAST = (3, 11)
-_DISK_LEAST_BYTES = 5 << 30
 _PORT = 8787
 _ENGINES = ("podman", "docker", "buildah")
-_NETWORK_DISKS = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "lustre", "glusterfs"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        name: what.
-        state: ``ok``, ``warning`` (it works, with less) or ``fault`` (something will not work).
-        meaning: what was seen, and what it means.
-        next_step: how to mend it; empty when there is nothing to mend.
-    """
-
-    name: str
-    state: str
-    meaning: str
-    next_step: str = ""
 
 
 @click.command()
@@ -64,7 +45,7 @@ def doctor(call: Call, data: Path | None, offline: bool) -> int:
         call.say("", found)
     else:
         for one in found:
-            _write(one)
+            write_finding(one)
     return 1 if any(one.state == "fault" for one in found) else 0
 
 
@@ -74,7 +55,7 @@ def look(call: Call, folder: Path, *, offline: bool) -> Iterator[Finding]:
     yield _uv()
     yield from _sandbox()
     yield _engines()
-    yield from _disk(folder)
+    yield from look_at_folder(folder)
     yield _port(folder)
     if not offline:
         yield _index()
@@ -124,47 +105,6 @@ def _engines() -> Finding:
     found = [name for name in _ENGINES if shutil.which(name)]
     text = ", ".join(found) if found else "none"
     return Finding("container engines", "ok", f"{text} (none is needed)")
-
-
-def _disk(folder: Path) -> Iterator[Finding]:
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    free = shutil.disk_usage(there).free
-    kind = _disk_kind(there)
-    text = f"{size_text(free)} free for {folder}" + (f" ({kind})" if kind else "")
-    if free < _DISK_LEAST_BYTES:
-        yield Finding("disk", "warning", text, "Free some space, or use --data on another disk.")
-    else:
-        yield Finding("disk", "ok", text)
-    if kind in _NETWORK_DISKS:
-        yield Finding(
-            "kind of disk", "warning", f"{kind} is a network disk: SQLite's locks may fail there",
-            "Put the data folder on a local disk, or the database on PostgreSQL.",
-        )  # fmt: skip
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as fault:
-        yield Finding("data folder", "fault", f"{there}: {fault.strerror}", "Mend its rights.")
-        return
-    if folder.exists() and folder.stat().st_mode & 0o077:
-        yield Finding(
-            "data folder", "warning", f"{folder} can be read by others", f"chmod 700 {folder}"
-        )
-    else:
-        yield Finding("data folder", "ok", f"{folder} can be written")
-
-
-def _disk_kind(place: Path) -> str:
-    try:
-        mounts = Path("/proc/self/mounts").read_text().splitlines()
-    except OSError:
-        return ""
-    fitting = [
-        (len(point), kind)
-        for point, kind in (line.split()[1:3] for line in mounts)
-        if place.resolve().is_relative_to(point.replace("\\040", " "))
-    ]
-    return max(fitting, default=(0, ""))[1]
 
 
 def _port(folder: Path) -> Finding:
@@ -233,7 +173,8 @@ def _guarded(name: str, find: Callable[[], Finding]) -> Finding:
         return Finding(name, "warning", fault.message, fault.next_step)
 
 
-def _write(one: Finding) -> None:
+def write_finding(one: Finding) -> None:
+    """Write a finding with its next step."""
     colour = {"ok": "green", "warning": "yellow", "fault": "red"}[one.state]
     click.echo(
         f"{click.style(one.state.ljust(7), fg=colour, bold=True)}  {one.name.ljust(22)}  "
