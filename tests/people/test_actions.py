@@ -25,7 +25,7 @@ from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import tasks
 from millpond.people.passwords import Passwords
 from millpond.people.tables import access_token, local_challenge, project_secret, sign_in_fault
-from millpond.people.values import local_proof
+from millpond.people.values import ProjectFilter, local_proof
 from millpond.people.vault import SecretBox, open_local_key, open_secret_box
 from millpond.storage.database import Database
 
@@ -155,7 +155,7 @@ def test_an_archived_project_can_be_read_and_brought_back(database: Database, an
     do(database, actions.require, ann, "dataset.read", made.id)
     with pytest.raises(ConflictError) as caught:
         do(database, actions.require, ann, "dataset.write", made.id)
-    assert "unarchive birds" in caught.value.next_step
+    assert "revive birds" in caught.value.next_step
     with pytest.raises(ConflictError):
         do(database, actions.change_project, ann, "birds", description="x")
     assert not do(database, actions.change_project, ann, "birds", is_archived=False).is_archived
@@ -170,11 +170,46 @@ def test_an_administrator_sees_to_projects_without_seeing_their_data(
     with pytest.raises(NotAllowedError):
         do(database, actions.require, root, "dataset.read", made.id)
     assert do(database, actions.list_projects, root).items == []
-    assert [p.name for p in do(database, actions.list_projects, root, is_all=True).items] == [
-        "birds"
-    ]
+    assert [
+        p.name for p in do(database, actions.list_projects, root, ProjectFilter(is_all=True)).items
+    ] == ["birds"]
     with pytest.raises(NotAllowedError):
-        do(database, actions.list_projects, ann, is_all=True)
+        do(database, actions.list_projects, ann, ProjectFilter(is_all=True))
+
+
+def test_projects_are_found_by_text_and_by_state(
+    database: Database, ann: Actor, bob: Actor, root: Actor
+) -> None:
+    do(database, actions.add_project, ann, "birds", "Songs of the 100%")
+    do(database, actions.add_project, ann, "fish", "Songs too")
+    do(database, actions.add_project, bob, "songless")
+    do(database, actions.change_project, ann, "fish", is_archived=True)
+
+    def names(actor: Actor, **asked: Any) -> list[str]:
+        found = do(database, actions.list_projects, actor, ProjectFilter(**asked))
+        return [project.name for project in found.items]
+
+    assert names(ann, text="SONGS") == ["birds", "fish"]
+    assert names(ann, text="100%") == ["birds"]
+    assert names(ann, is_archived=True) == ["fish"]
+    assert names(ann, is_archived=False) == ["birds"]
+    assert names(root) == []
+    assert names(root, is_all=True, text="song") == ["birds", "fish", "songless"]
+    with pytest.raises(NotAllowedError):
+        names(ann, is_all=True)
+
+
+def test_one_sees_what_one_may_do_in_a_project(database: Database, ann: Actor, root: Actor) -> None:
+    made = do(database, actions.add_project, ann, "birds")
+    assert {"project.write", "run.cancel"} <= actions.permissions_in(ann, made)
+    narrow = Actor(ann.user_id, ann.name, scopes=frozenset({"run.*"}))
+    assert actions.permissions_in(narrow, made) == {"run.read", "run.cancel"}
+    seen = do(database, actions.open_project, root, "birds", "project.read")
+    assert "dataset.read" not in actions.permissions_in(root, seen)
+    archived = do(database, actions.change_project, ann, "birds", is_archived=True)
+    allowed = actions.permissions_in(ann, archived)
+    assert "dataset.read" in allowed
+    assert "dataset.write" not in allowed
 
 
 def test_scopes_narrow_what_a_role_allows(database: Database, ann: Actor) -> None:
@@ -265,6 +300,13 @@ def test_the_site_never_loses_its_last_administrator(
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(step_down, ["ann", "root"])) == [False, True]
+
+
+def test_users_are_found_by_name_or_address(database: Database, ann: Actor, root: Actor) -> None:
+    do(database, accounts.change_user, root, "ann", email="A.Nilsson@example.org")
+    for text, names in (("nilsson", ["ann"]), ("N", ["ann"]), ("oo", ["root"]), ("_", [])):
+        found = do(database, accounts.list_users, root, text=text, cursor=None, limit=9)
+        assert [user.name for user in found.items] == names
 
 
 def test_users_are_made_listed_and_changed_by_administrators(

@@ -58,9 +58,9 @@ class UsersRoom(Room):
         body = {"name": name, "password": password, "email": email, "is_admin": is_admin}
         return decode(User, self._transport.make("/users", body))
 
-    def list(self) -> Sequence[User]:
-        """List the accounts by name."""
-        return list(self._transport.pages(User, "/users"))
+    def list(self, *, text: str | None = None) -> Sequence[User]:
+        """List the accounts by name, all or those whose name or mail address holds a text."""
+        return list(self._transport.pages(User, "/users", {"text": text}))
 
     def get(self, name: str) -> User:
         """Show one account."""
@@ -94,9 +94,22 @@ class ProjectsRoom(Room):
         body = {"name": name, "description": description}
         return decode(Project, self._transport.make("/projects", body))
 
-    def list(self) -> Sequence[Project]:
-        """List the projects that one is a member of."""
-        return list(self._transport.pages(Project, "/projects"))
+    def list(
+        self, *, text: str | None = None, is_archived: bool | None = None, is_all: bool = False
+    ) -> Sequence[Project]:
+        """List the projects that one is a member of.
+
+        Args:
+            text: only those whose name or description holds it.
+            is_archived: archived ones only, or none of them.
+            is_all: all of the site's; for administrators.
+        """
+        query = {
+            "text": text,
+            "archived": None if is_archived is None else str(is_archived).lower(),
+            "all": "true" if is_all else None,
+        }
+        return list(self._transport.pages(Project, "/projects", query))
 
     def get(self, name: str | None = None) -> Project:
         """Show one project."""

@@ -9,7 +9,7 @@ from millpond.ground.errors import ConflictError, NotAllowedError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import PAGE_LIMIT, Page, decode_cursor, make_page
 from millpond.people import rules, store
-from millpond.people.values import Member, Project, Secret
+from millpond.people.values import Member, Project, ProjectFilter, Secret
 from millpond.people.vault import SecretBox
 from millpond.storage.database import Transaction
 
@@ -85,8 +85,20 @@ def _check_in_project(
 def _archived(found: Project) -> ConflictError:
     return ConflictError(
         f"Project {found.name!r} is archived and takes no changes.",
-        next_step=f"An owner can bring it back: `millpond project unarchive {found.name}`.",
+        next_step=f"An owner can bring it back: `millpond project revive {found.name}`.",
         project=found.name,
+    )
+
+
+def permissions_in(actor: Actor, project: Project) -> frozenset[str]:
+    """Give what the actor may do in a project that they were given, to show no more than that."""
+    return frozenset(
+        permission
+        for permission in rules.PERMISSIONS
+        if rules.needs_project(permission)
+        and rules.is_allowed_in_role(permission, project.role, is_admin=actor.is_admin)
+        and rules.is_in_scopes(permission, actor.scopes)
+        and not (project.is_archived and rules.is_refused_in_archive(permission))
     )
 
 
@@ -128,19 +140,19 @@ def add_project(tx: Transaction, actor: Actor, name: str, description: str = "")
 def list_projects(
     tx: Transaction,
     actor: Actor,
+    asked: ProjectFilter | None = None,
     *,
-    is_all: bool = False,
     cursor: str | None = None,
     limit: int = PAGE_LIMIT,
 ) -> Page[Project]:
     """Give one's projects in the order of their names; an administrator may ask for all."""
     require(tx, actor, "project.list")
-    if is_all:
+    asked = asked or ProjectFilter()
+    if asked.is_all:
         require(tx, actor, "system.read")
     key = decode_cursor(cursor, str)
     after = str(key[0]) if key else ""
-    find = store.list_all_projects if is_all else store.list_projects
-    found = find(tx, actor.user_id, after=after, limit=limit + 1)
+    found = store.list_projects(tx, actor.user_id, asked, after=after, limit=limit + 1)
     return make_page(found, limit, lambda project: [project.name])
 
 

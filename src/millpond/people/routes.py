@@ -7,11 +7,16 @@ from fastapi import APIRouter, Query
 from millpond.ground.page import Page
 from millpond.people import actions
 from millpond.people.requests import MemberRequest, ProjectChange, ProjectRequest, SecretRequest
-from millpond.people.values import Member, Project, Secret
+from millpond.people.values import Member, Project, ProjectFilter, Secret
 from millpond.people.vault import SecretBox
 from millpond.web.frame import CallIn, PageIn, needs
 
 _All = Annotated[bool, Query(alias="all", description="All of the site's, for administrators.")]
+
+_Text = Annotated[str, Query(max_length=200, description="What name or description shall hold.")]
+_Archived = Annotated[
+    bool | None, Query(alias="archived", description="Archived ones only, or none of them.")
+]
 
 
 def routes(*, box: SecretBox) -> APIRouter:
@@ -25,11 +30,15 @@ def routes(*, box: SecretBox) -> APIRouter:
 
 def _add_projects(router: APIRouter) -> None:
     @router.get("/projects", tags=["projects"], **needs("project.list"))
-    def list_projects(call: CallIn, page: PageIn, is_all: _All = False) -> Page[Project]:
+    def list_projects(
+        call: CallIn, page: PageIn, is_all: _All = False, text: _Text = "",
+        is_archived: _Archived = None,
+    ) -> Page[Project]:  # fmt: skip
         """List one's projects."""
+        asked = ProjectFilter(text, is_archived, is_all)
         return call.read(
             lambda tx: actions.list_projects(
-                tx, call.actor, is_all=is_all, cursor=page.cursor, limit=page.limit
+                tx, call.actor, asked, cursor=page.cursor, limit=page.limit
             )
         )
 

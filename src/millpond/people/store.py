@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from millpond.people.tables import project, project_member, project_secret, user_account
-from millpond.people.values import Member, Project, Secret
+from millpond.people.values import Member, Project, ProjectFilter, Secret
 from millpond.storage.database import Transaction
 
 
@@ -32,28 +32,25 @@ def _project(row: sa.Row[tuple[object, ...]]) -> Project:
     return Project(**{**facts, "role": facts["role"] or ""})
 
 
-def list_projects(tx: Transaction, user_id: str, *, after: str, limit: int) -> list[Project]:
-    """Give a user's projects in the order of their names."""
-    query = (
-        sa.select(project, project_member.c.role)
-        .join(project_member, project_member.c.project_id == project.c.id)
-        .where(project_member.c.user_id == user_id, project.c.name > after)
-        .order_by(project.c.name)
-        .limit(limit)
-    )
-    return [_project(row) for row in tx.rows(query)]
-
-
-def list_all_projects(tx: Transaction, user_id: str, *, after: str, limit: int) -> list[Project]:
-    """Give all projects in the order of their names, with a user's role where there is one."""
+def list_projects(
+    tx: Transaction, user_id: str, asked: ProjectFilter, *, after: str, limit: int
+) -> list[Project]:
+    """Give projects in the order of their names, with a user's role where there is one."""
     mine = (project_member.c.project_id == project.c.id) & (project_member.c.user_id == user_id)
     query = (
         sa.select(project, project_member.c.role)
-        .outerjoin(project_member, mine)
+        .join(project_member, mine, isouter=asked.is_all)
         .where(project.c.name > after)
         .order_by(project.c.name)
         .limit(limit)
     )
+    if asked.text:
+        searched = (project.c.name, project.c.description)
+        query = query.where(
+            sa.or_(*(column.icontains(asked.text, autoescape=True) for column in searched))
+        )
+    if asked.is_archived is not None:
+        query = query.where(project.c.is_archived.is_(asked.is_archived))
     return [_project(row) for row in tx.rows(query)]
 
 

@@ -98,6 +98,21 @@ class Project:
 
 
 @dataclass(frozen=True)
+class ProjectFilter:
+    """Which projects are wanted.
+
+    Attributes:
+        text: what the name or the description holds, in small or capitals; empty for any.
+        is_archived: archived ones only, or none of them; None for both.
+        is_all: all of the site's, for administrators; else one's own.
+    """
+
+    text: str = ""
+    is_archived: bool | None = None
+    is_all: bool = False
+
+
+@dataclass(frozen=True)
 class Member:
     """Someone's role in a project."""
 

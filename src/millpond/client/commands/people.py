@@ -135,11 +135,12 @@ def add_user(call: Call, name: str, email: str | None, admin: bool, no_password:
 
 
 @user.command("list")
+@click.option("--text", help="Only those whose name or mail address holds it.")
 @shared
-def list_users(call: Call) -> None:
+def list_users(call: Call, text: str | None) -> None:
     """List the accounts."""
     with call.client() as client:
-        found = client.users.list()
+        found = client.users.list(text=text)
     call.show_list(found, _COLUMNS, "There are no accounts.")
 
 

@@ -47,11 +47,14 @@ def make_project(call: Call, name: str, description: str, use: bool | None) -> N
 
 
 @project.command("list")
+@click.option("--text", help="Only those whose name or description holds it.")
+@click.option("--archived/--in-use", default=None, help="Archived ones only, or none of them.")
+@click.option("--all", "is_all", is_flag=True, help="All of the site's; administrators.")
 @shared
-def list_projects(call: Call) -> None:
+def list_projects(call: Call, text: str | None, archived: bool | None, is_all: bool) -> None:
     """List the projects that you are a member of."""
     with call.client() as client:
-        found = client.projects.list()
+        found = client.projects.list(text=text, is_archived=archived, is_all=is_all)
     call.show_list(found, _PROJECT, "You are in no project yet: millpond project make NAME.")
 
 

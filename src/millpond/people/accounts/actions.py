@@ -137,11 +137,13 @@ def add_user(
     return _noted(tx, actor, "user.added", None, user.id)
 
 
-def list_users(tx: Transaction, actor: Actor, *, cursor: str | None, limit: int) -> Page[User]:
-    """Give all users in the order of their names."""
+def list_users(
+    tx: Transaction, actor: Actor, *, text: str = "", cursor: str | None, limit: int
+) -> Page[User]:
+    """Give users in the order of their names; with a text those whose name or address holds it."""
     require(tx, actor, "user.read")
     key = decode_cursor(cursor, str)
-    found = store.list_users(tx, after=str(key[0]) if key else "", limit=limit + 1)
+    found = store.list_users(tx, text=text, after=str(key[0]) if key else "", limit=limit + 1)
     return make_page(found, limit, lambda user: [user.name])
 
 

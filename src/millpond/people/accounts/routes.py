@@ -1,8 +1,9 @@
 """Routes of accounts: setting up, signing in, users, tokens."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from millpond.ground.errors import NotAllowedError
 from millpond.ground.page import Page
@@ -23,6 +24,8 @@ from millpond.people.requests import (
 )
 from millpond.people.values import LocalChallenge, Me, NewToken, SetupState, Token, User
 from millpond.web.frame import AnyoneIn, CallIn, OpenCall, PageIn, is_local, needs, open_route
+
+_Text = Annotated[str, Query(max_length=200, description="What name or address shall hold.")]
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,12 @@ def _add_users(router: APIRouter, tools: _Tools) -> None:
         return tools.passwords.hash(password)
 
     @router.get("/users", tags=["users"], **needs("user.read"))
-    def list_users(call: CallIn, page: PageIn) -> Page[User]:
-        """List all users."""
+    def list_users(call: CallIn, page: PageIn, text: _Text = "") -> Page[User]:
+        """List users, all or those whose name or address for mail holds a text."""
         return call.read(
-            lambda tx: actions.list_users(tx, call.actor, cursor=page.cursor, limit=page.limit)
+            lambda tx: actions.list_users(
+                tx, call.actor, text=text, cursor=page.cursor, limit=page.limit
+            )
         )
 
     @router.post("/users", status_code=201, tags=["users"], **needs("user.write"))

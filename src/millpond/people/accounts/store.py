@@ -49,9 +49,12 @@ def find_user(tx: Transaction, *, name: str = "", user_id: str = "") -> User | N
     return None if row is None else User(**row._mapping)  # noqa: SLF001 - its public name.
 
 
-def list_users(tx: Transaction, *, after: str, limit: int) -> list[User]:
-    """Give users in the order of their names."""
+def list_users(tx: Transaction, *, text: str = "", after: str, limit: int) -> list[User]:
+    """Give users in the order of their names, those alone whose name or address holds a text."""
     query = _USER.where(_user.name > after).order_by(_user.name).limit(limit)
+    if text:
+        searched = (_user.name, _user.email)
+        query = query.where(sa.or_(*(one.icontains(text, autoescape=True) for one in searched)))
     return [User(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
 
 
