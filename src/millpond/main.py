@@ -19,7 +19,8 @@ from uv import find_uv_bin
 
 from millpond.audit import actions as audit
 from millpond.audit import routes as audit_routes
-from millpond.audit.keys import SealKey, open_seal_key
+from millpond.audit.keys import SealKey
+from millpond.audit.opening import open_own_key
 from millpond.audit.values import ProjectRef
 from millpond.client.local import default_data_folder
 from millpond.engine import routes as engine_routes
@@ -50,7 +51,7 @@ from millpond.people.accounts import routes as account_routes
 from millpond.people.accounts import store as account_store
 from millpond.people.actions import open_project, require, secret_values
 from millpond.people.passwords import Passwords
-from millpond.people.vault import SecretBox, open_local_key, open_secret_box
+from millpond.people.vault import SecretBox, open_local_key, open_own_box
 from millpond.pipelines import routes as pipeline_routes
 from millpond.pipelines.outputs.collect import collect
 from millpond.pipelines.port import Pace, PipelineTools
@@ -73,8 +74,7 @@ from millpond.web.serving import listen, serve_app, url_of
 
 VERSION = version_of("millpond")
 _API = "/api/v1"
-EXIT_CODES = {409: 5, 422: 6, 503: 7}
-"""By the fault's status; the same as the command line's."""
+EXIT_CODES = {409: 5, 422: 6, 503: 7}  # By the fault's status; as the command line's.
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
 
@@ -107,6 +107,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         database = open_database(settings.database, data)
         stack.callback(database.close)
         migrate.upgrade(database)
+        keys, accept = data / "keys", settings.server.accept_new_keys
         objects = open_objects(settings.objects, data, url)
         engine = LocalEngine(
             ObjectTransfer(objects),
@@ -132,8 +133,8 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             url=url,
             database=database,
             objects=objects,
-            seal_key=open_seal_key(data / "keys"),
-            box=open_secret_box(data / "keys"),
+            seal_key=open_own_key(database, keys, accept_new=accept),
+            box=open_own_box(database, keys, accept_new=accept),
             engine=engine,
             dispatcher=Dispatcher(engine, _caps(settings)),
             builder=builder,
@@ -378,9 +379,8 @@ def find_settings(given: argparse.Namespace, environ: Mapping[str, str]) -> tupl
     """Find the data folder and the settings; what the command line says wins."""
     folder = environ.get("MILLPOND_SERVER_DATA_FOLDER")
     data = given.data or (Path(folder) if folder else default_data_folder(environ))
-    path = given.settings or (
-        Path(environ["MILLPOND_SETTINGS"]) if environ.get("MILLPOND_SETTINGS") else None
-    )
+    named = environ.get("MILLPOND_SETTINGS")
+    path = given.settings or (Path(named) if named else None)
     default = data.expanduser() / "settings.toml"
     settings = load_settings(path or (default if default.exists() else None), environ)
     server, is_chosen = settings.server, given.data or folder or environ.get("MILLPOND_DATA")

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from millpond.audit import actions, keys
 from millpond.audit.keys import SealKey, change_seal_key, open_seal_key
+from millpond.audit.opening import open_own_key
 from millpond.audit.proof import verify_export
 from millpond.audit.tables import audit_entry, audit_head, audit_seal, audit_sealed_head
 from millpond.audit.values import EntryFilter, ProjectRef
@@ -296,6 +297,26 @@ def test_old_keys_stay_good_after_a_change_of_key(
     (tmp_path / "keys" / "seal.pem").chmod(0o640)
     with pytest.raises(ConflictError):
         open_seal_key(tmp_path / "keys")
+
+
+def test_a_log_of_before_goes_on_with_its_own_key_alone(
+    database: Database, key: SealKey, tmp_path: Path
+) -> None:
+    """A database of an older Millpond keeps no fingerprint: the newest seal decides."""
+    write(database)
+    database.change(lambda tx: actions.seal(tx, key))
+    with pytest.raises(ConflictError, match=r"seal\.pem is missing"):
+        open_own_key(database, tmp_path / "new")
+    open_seal_key(tmp_path / "other")
+    with pytest.raises(ConflictError, match="holds another key"):
+        open_own_key(database, tmp_path / "other")
+    assert open_own_key(database, tmp_path / "keys").key_id == key.key_id
+    new = open_own_key(database, tmp_path / "other", accept_new=True)
+    entries = database.read(lambda tx: actions.list_entries(tx, None)).items
+    assert entries[0].verb == "log.key.replaced"
+    assert entries[0].target == f"key/{new.key_id}"
+    with pytest.raises(ConflictError, match=f"fingerprint {new.key_id}"):
+        open_own_key(database, tmp_path / "keys")
 
 
 def test_the_key_in_use_is_told_before_the_first_seal(database: Database, key: SealKey) -> None:

@@ -1,10 +1,8 @@
 """People, their projects and secrets, over a real database."""
 
-import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +24,7 @@ from millpond.people.accounts import tasks
 from millpond.people.passwords import Passwords
 from millpond.people.tables import access_token, local_challenge, project_secret, sign_in_fault
 from millpond.people.values import ProjectFilter, local_proof
-from millpond.people.vault import SecretBox, open_local_key, open_secret_box
+from millpond.people.vault import SecretBox
 from millpond.storage.database import Database
 
 PASSWORDS = Passwords(passes=1, memory_kib=64)
@@ -265,19 +263,6 @@ def test_a_secret_is_kept_encrypted_and_bound_to_its_place(database: Database, a
         "secret.set",
         "secret.removed",
     ]
-
-
-def test_keys_lie_in_files_for_their_owner_alone(tmp_path: Path) -> None:
-    sealed = open_secret_box(tmp_path).seal("p", "N", "v")
-    assert open_secret_box(tmp_path).open("p", "N", sealed) == "v"
-    assert open_local_key(tmp_path) == open_local_key(tmp_path)
-    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
-    (tmp_path / "local.key").chmod(0o644)
-    with pytest.raises(ConflictError, match="Others than its owner"):
-        open_local_key(tmp_path)
-    (tmp_path / "secrets.key").write_bytes(b"short")
-    with pytest.raises(ConflictError, match="32 bytes"):
-        open_secret_box(tmp_path)
 
 
 # Users -------------------------------------------------------------------------------------

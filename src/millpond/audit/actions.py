@@ -165,7 +165,7 @@ def seal(tx: Transaction, key: SealKey, *, complete: bool = False) -> Seal:
         key_id=key.key_id,
         tree_size=len(heads),
         root=tree.root.hex(),
-        previous="" if newest is None else seals.digest_of_seal(_payload(newest)),
+        previous="" if newest is None else seals.digest_of_seal(payload_of(newest)),
     )
     made = Seal(
         number=payload["number"],
@@ -192,7 +192,7 @@ def seal(tx: Transaction, key: SealKey, *, complete: bool = False) -> Seal:
 def make_checkpoint(tx: Transaction, key: SealKey) -> Checkpoint:
     """Seal the log as it is now, in a form to keep elsewhere."""
     made = seal(tx, key, complete=True)
-    return Checkpoint(seals.CHECKPOINT_FORMAT, _payload(made), made.signature)
+    return Checkpoint(seals.CHECKPOINT_FORMAT, payload_of(made), made.signature)
 
 
 def _refuse_to_go_back(heads: list[Head], newest: Seal | None) -> None:
@@ -215,7 +215,8 @@ def _refuse_to_go_back(heads: list[Head], newest: Seal | None) -> None:
         )
 
 
-def _payload(made: Seal) -> dict[str, Any]:
+def payload_of(made: Seal) -> dict[str, Any]:
+    """Give what a seal has signed."""
     return seals.seal_payload(
         number=made.number,
         at=made.at,
@@ -291,7 +292,7 @@ def _seal_lines(tx: Transaction, export: Export, after: int) -> list[bytes]:
     found = store.sealed_after(tx, export.chain, after, export.last_seal)
     return [
         seals.seal_line(
-            _payload(made),
+            payload_of(made),
             made.signature,
             {
                 "number": head.number,

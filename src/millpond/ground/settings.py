@@ -57,6 +57,10 @@ class ServerSettings:
     stop_seconds: float = _setting(
         20.0, "Time that requests and jobs get when the server stops.", least=0, most=3600
     )
+    accept_new_keys: bool = _setting(
+        default=False,
+        help_text="Take the keys of this data folder although the database knows others.",
+    )
     log_level: str = _setting(
         "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR")
     )

@@ -176,3 +176,11 @@ def sealed_secrets(tx: Transaction, project_id: str, names: Sequence[str]) -> di
     query = sa.select(column.name, column.sealed)
     query = query.where(column.project_id == project_id, column.name.in_(names))
     return {row.name: bytes(row.sealed) for row in tx.rows(query)}
+
+
+def any_sealed_secret(tx: Transaction) -> tuple[str, str, bytes] | None:
+    """Give project, name and content of an encrypted secret, the newest, if there is any."""
+    column = project_secret.c
+    query = sa.select(column.project_id, column.name, column.sealed)
+    row = tx.one(query.order_by(column.changed_at.desc()).limit(1))
+    return None if row is None else (row.project_id, row.name, bytes(row.sealed))
