@@ -9,12 +9,12 @@ from millpond.audit.actions import note
 from millpond.environments.actions import get_version as get_environment
 from millpond.ground.actor import Actor
 from millpond.ground.canonical import digest_of
-from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError
+from millpond.ground.errors import ConflictError, InvalidError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import Page, decode_cursor, make_page
 from millpond.jobs.actions import put
-from millpond.lake.actions import get_version as get_dataset_version
 from millpond.people.actions import require
+from millpond.pipelines.pinning import pin_inputs
 from millpond.pipelines.rules import check_inputs, check_parameters, fill_parameters
 from millpond.pipelines.runs import store
 from millpond.pipelines.specs.actions import get_version as get_pipeline_version
@@ -134,24 +134,7 @@ def _check_fit(
     parameters: Mapping[str, Any],
 ) -> tuple[RunInput, ...]:
     """Pin the inputs; name at once everything that doesn't fit the form."""
-    found: dict[str, RunInput] = {}
-    missing: list[Fault] = []
-    for name, address in inputs.items():
-        try:
-            one = get_dataset_version(tx, project_id, address)
-        except (NotFoundError, InvalidError) as fault:
-            missing.append(Fault(f"inputs.{name}", f"{fault.message} {fault.next_step}"))
-            continue
-        found[name] = RunInput(
-            name=name,
-            dataset=one.dataset,
-            number=one.number,
-            digest=one.digest,
-            kind=one.kind,
-            file_count=one.file_count,
-            size_bytes=one.size_bytes,
-            manifest_key=one.manifest_key,
-        )
+    found, missing = pin_inputs(tx, project_id, inputs)
     known = {each.field for each in missing}
     faults = missing + [each for each in check_inputs(spec, found) if each.field not in known]
     faults += check_parameters(spec, parameters)
