@@ -90,6 +90,20 @@ def _archived(found: Project) -> ConflictError:
     )
 
 
+def only_allowed(
+    tx: Transaction, actor: Actor, permission: str, project_ids: Sequence[str]
+) -> list[str]:
+    """Give those of some projects in which the actor may do this, in the order given."""
+    if not rules.is_in_scopes(permission, actor.scopes):
+        return []
+    roles = store.roles_of(tx, actor.user_id, project_ids)
+    return [
+        project_id
+        for project_id in project_ids
+        if rules.is_allowed_in_role(permission, roles.get(project_id, ""), is_admin=actor.is_admin)
+    ]
+
+
 def permissions_in(actor: Actor, project: Project) -> frozenset[str]:
     """Give what the actor may do in a project that they were given, to show no more than that."""
     return frozenset(
@@ -99,6 +113,17 @@ def permissions_in(actor: Actor, project: Project) -> frozenset[str]:
         and rules.is_allowed_in_role(permission, project.role, is_admin=actor.is_admin)
         and rules.is_in_scopes(permission, actor.scopes)
         and not (project.is_archived and rules.is_refused_in_archive(permission))
+    )
+
+
+def permissions_on_site(actor: Actor) -> frozenset[str]:
+    """Give what the actor may do outside of projects, to show no more than that."""
+    return frozenset(
+        permission
+        for permission in rules.PERMISSIONS
+        if not rules.needs_project(permission)
+        and rules.is_allowed_on_site(permission, is_admin=actor.is_admin)
+        and rules.is_in_scopes(permission, actor.scopes)
     )
 
 

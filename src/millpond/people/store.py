@@ -114,6 +114,14 @@ def role_of(tx: Transaction, project_id: str, user_id: str) -> str | None:
     return None if found is None else str(found)
 
 
+def roles_of(tx: Transaction, user_id: str, project_ids: Sequence[str]) -> dict[str, str]:
+    """Give a user's roles in those of these projects that they are a member of."""
+    query = sa.select(project_member.c.project_id, project_member.c.role).where(
+        project_member.c.user_id == user_id, project_member.c.project_id.in_(project_ids)
+    )
+    return {row.project_id: row.role for row in tx.rows(query)}
+
+
 def set_role(tx: Transaction, project_id: str, user_id: str, role: str) -> None:
     """Give a user a role in a project, or another one."""
     member = (project_member.c.project_id == project_id) & (project_member.c.user_id == user_id)
