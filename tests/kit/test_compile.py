@@ -9,7 +9,8 @@ import pytest
 
 import millpond
 from millpond.kit.compile import argument_helps, compile_code
-from millpond.kit.declare import DECLARED, TraceError
+from millpond.kit.declare import DECLARED
+from millpond.kit.trace import Symbol, TraceError
 from millpond.pipelines.specs.reading import read_spec
 
 HEAD = "from typing import *\nfrom millpond import *\nfrom millpond import step, pipeline\n"
@@ -181,7 +182,7 @@ def test_arguments_of_a_docstring_are_read():
 
 def test_trace_error_is_not_swallowed_by_hasattr(tmp_path):
     with pytest.raises(TraceError):
-        millpond.kit.declare.Symbol({"input": "x"}, "files").anything  # noqa: B018 - the access is the test.
+        Symbol({"input": "x"}, "files").anything  # noqa: B018 - the access is the test.
 
 
 def test_kit_needs_nothing_but_the_standard_library(tmp_path):

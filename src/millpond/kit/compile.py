@@ -9,10 +9,11 @@ import traceback
 from pathlib import Path
 from typing import Any, Optional
 
-from .declare import DECLARED, Fault, PipelineFunction, Symbol, Trace, TraceError
+from .declare import DECLARED, PipelineFunction
 from .graph import step_json
 from .hints import hints_of, kind_of
 from .schema import check_value, schema_of
+from .trace import Fault, Symbol, Trace, TraceError
 
 FORMAT = 1
 SPEC_FILE, RESULT_FILE = "spec.json", ".millpond/result.json"
@@ -54,13 +55,13 @@ def compile_code(code: str, name: str = "") -> "tuple[Optional[dict[str, Any]], 
             faults += more
     except (Exception, SystemExit) as fault:  # noqa: BLE001 - users' code may raise anything.
         last = _fault_of(fault, code)
-        return None, [*_relative(DECLARED.faults, code), last], _in_words(last, fault, code)
+        return None, [*_declared(code), last], _in_words(last, fault, code)
     reason = f"The code has {len(faults)} fault{'s' * (len(faults) != 1)}." if faults else ""
     return (None if faults else spec), faults, reason
 
 
 def _choose(code: str, name: str) -> "tuple[Optional[PipelineFunction], list[Fault]]":
-    faults = _relative(DECLARED.faults, code)
+    faults = _declared(code)
     found = DECLARED.pipelines
     if not found:
         missing = "no function is decorated with @pipeline"
@@ -229,6 +230,10 @@ def argument_helps(docstring: str) -> "dict[str, str]":
         elif name and line.strip():
             helps[name] = f"{helps[name]} {line.strip()}".strip()
     return helps
+
+
+def _declared(code: str) -> "list[Fault]":
+    return _relative([Fault(*each) for each in DECLARED.faults], code)
 
 
 def _relative(faults: "list[Fault]", code: str) -> "list[Fault]":

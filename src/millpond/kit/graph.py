@@ -3,9 +3,10 @@
 import json
 from typing import Any, Optional
 
-from .declare import AnyStep, Call, CommandStep, Fault, StepFunction, Symbol, Trace
+from .declare import AnyStep, CommandStep, StepFunction
 from .hints import hints_of, kind_of, outputs_of
 from .schema import check_value, schema_of
+from .trace import Call, Fault, Symbol, Trace, returns
 
 _TAKES = {
     "files": ("files", "file"),
@@ -61,7 +62,7 @@ def step_json(call: Call, trace: Trace) -> "dict[str, Any]":
         "command": list(command),
         "needs": list(needs),
         "arguments": arguments,
-        "outputs": [list(each) for each in step.returns()],
+        "outputs": [list(each) for each in returns(step)],
         "split": split,
         "slots": options.slots,
         "memory_bytes": options.memory,

@@ -1,19 +1,17 @@
 """Options of a step, each checked where it is declared, all faults at once."""
 
-import difflib
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS.update({"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40})
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass
 class StepOptions:
-    """What a step's decorator says; sizes in bytes."""
+    """What a step's decorator says; sizes in bytes. Faults hold what is wrong with it."""
 
     map: bool = False
     files_per_task: int = 100
@@ -29,18 +27,18 @@ class StepOptions:
     secrets: "Sequence[str]" = ()
     fork: bool = True
     preload: "Sequence[str]" = ()
-    faults: "list[str]" = field(default_factory=list)
+
+    def __init__(self) -> None:
+        """Begin with what holds when nothing is said."""
+        self.faults: "list[str]" = []
 
     @classmethod
     def of(cls, given: "Mapping[str, Any]") -> "StepOptions":
         """Read options; what is wrong with them goes to ``faults``."""
         made = cls()
-        known = [each.name for each in fields(cls) if each.name != "faults"]
         for name, value in given.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-                made.faults.append(f"there is no option {name!r}{hint}")
+            if name not in _KNOWN:
+                made.faults.append(f"there is no option {name!r}{_near(name)}")
                 continue
             try:
                 setattr(made, name, _read(name, getattr(made, name), value))
@@ -49,7 +47,17 @@ class StepOptions:
         return made
 
 
-def _read(name: str, default: Any, value: Any) -> Any:
+_KNOWN = [name for name in StepOptions.__annotations__ if name != "faults"]
+
+
+def _near(name: str) -> str:
+    import difflib  # Loaded when needed: every task declares its steps.
+
+    near = difflib.get_close_matches(name, _KNOWN, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_KNOWN)}"
+
+
+def _read(name: str, default: "Any", value: "Any") -> "Any":
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise ValueError("must be True or False")  # noqa: TRY004 - told as a fault of the option.
@@ -68,16 +76,20 @@ def _read(name: str, default: Any, value: Any) -> Any:
     return value
 
 
-def read_size(value: Any) -> int:
+def read_size(value: "Any") -> int:
     """Read bytes from a number or from a text such as ``512 MiB``.
 
     Raises:
         ValueError: it is neither, or not more than zero.
     """
-    found = _SIZE.fullmatch(str(value))
-    if isinstance(value, bool) or found is None or found.group(2).lower() not in _UNITS:
+    text = str(value).strip().lower()
+    digits = text.rstrip(_LETTERS)
+    unit = _UNITS.get(text[len(digits) :])
+    whole, dot, part = digits.strip().partition(".")
+    is_number = whole.isdecimal() and whole.isascii() and part.isdecimal() == bool(dot)
+    if isinstance(value, bool) or unit is None or not is_number or not part.isascii():
         raise ValueError('must be bytes, or a text such as "512 MiB" or "2 GB"')
-    size = int(float(found.group(1)) * _UNITS[found.group(2).lower()])
+    size = int(float(digits) * unit)
     if size <= 0:
         raise ValueError("must be more than 0")
     return size

@@ -1,10 +1,14 @@
 """How far a task is, as JSON lines to the worker, a few times a second."""
 
-import json
 import os
 import time
-from types import TracebackType
-from typing import Any, Optional
+
+from .wire import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Optional
 
 _SECONDS = 0.2
 
@@ -26,8 +30,8 @@ class Progress:
     def __exit__(
         self,
         kind: "Optional[type[BaseException]]",
-        fault: Optional[BaseException],
-        trace: Optional[TracebackType],
+        fault: "Optional[BaseException]",
+        trace: "Optional[TracebackType]",
     ) -> None:
         if self._done:
             self._tell()
@@ -48,6 +52,6 @@ class Progress:
         if self._items:
             word["total"] = self._items
         try:
-            os.write(self._fd, json.dumps(word).encode() + b"\n")
+            os.write(self._fd, dumps(word).encode() + b"\n")
         except OSError:
             self._fd = -1  # Nobody listens any more.

@@ -1,13 +1,17 @@
 """Tables as files: rows read from CSV, JSON lines or Parquet, and written as JSON lines."""
 
-import csv
-import gzip
 import io
-import json
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Optional
+import os
+
+from .wire import dumps_row, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import IO, Any, Optional
+
+    Place = os.PathLike[str] | str
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 """Names of files that are tables end in one of these; all but the last also with ``.gz``."""
@@ -25,13 +29,14 @@ def suffix_of(name: str) -> str:
     return found[0] if found else ""
 
 
-def read_rows(path: Path) -> "Iterator[dict[str, Any]]":
+def read_rows(path: "Place") -> "Iterator[dict[str, Any]]":
     """Give the rows of one file, in order, as dicts.
 
     Raises:
         ValueError: the name tells no kind of table, or a line is not what the kind needs.
     """
-    suffix = suffix_of(path.name)
+    name = os.path.basename(path)
+    suffix = suffix_of(name)
     if suffix == ".parquet":
         return _read_parquet(path)
     if suffix in (".csv", ".tsv"):
@@ -39,32 +44,40 @@ def read_rows(path: Path) -> "Iterator[dict[str, Any]]":
     if suffix in (".jsonl", ".ndjson"):
         return _read_lines(path)
     raise ValueError(
-        f"{path.name!a} is not a table: its name must end in one of {', '.join(SUFFIXES)}"
+        f"{name!a} is not a table: its name must end in one of {', '.join(SUFFIXES)}"
         " (also with .gz)"
     )
 
 
-def _open(path: Path) -> Any:
-    if path.name.lower().endswith(".gz"):
+# The packages for tables are loaded when there is one: every new sandbox pays for what is loaded.
+
+
+def _open(path: "Place") -> "Any":
+    if os.fspath(path).lower().endswith(".gz"):
+        import gzip
+
         return gzip.open(path, "rb")
-    return path.open("rb")
+    return open(path, "rb")
 
 
-def _read_lines(path: Path) -> "Iterator[dict[str, Any]]":
+def _read_lines(path: "Place") -> "Iterator[dict[str, Any]]":
+    name = os.path.basename(path)
     with _open(path) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = loads(line)
             except ValueError as fault:
-                raise ValueError(f"{path.name!a}, line {number}: {fault}") from None
+                raise ValueError(f"{name!a}, line {number}: {fault}") from None
             if not isinstance(row, dict):
-                raise ValueError(f"{path.name!a}, line {number}: not a JSON object")  # noqa: TRY004 - the file is wrong, not the call.
+                raise ValueError(f"{name!a}, line {number}: not a JSON object")  # noqa: TRY004 - the file is wrong, not the call.
             yield row
 
 
-def _read_separated(path: Path, separator: str) -> "Iterator[dict[str, Any]]":
+def _read_separated(path: "Place", separator: str) -> "Iterator[dict[str, Any]]":
+    import csv
+
     csv.field_size_limit(_CELL_BYTES_MOST)
     with _open(path) as raw:
         text = io.TextIOWrapper(raw, "utf-8-sig", errors="backslashreplace", newline="")
@@ -72,16 +85,16 @@ def _read_separated(path: Path, separator: str) -> "Iterator[dict[str, Any]]":
             yield row
 
 
-def _read_parquet(path: Path) -> "Iterator[dict[str, Any]]":
+def _read_parquet(path: "Place") -> "Iterator[dict[str, Any]]":
     from pyarrow import parquet
 
-    reader: Any = parquet.ParquetFile
+    reader: "Any" = parquet.ParquetFile
     with reader(path) as file:
         for batch in file.iter_batches(_PARQUET_BATCH):
             yield from batch.to_pylist()
 
 
-def as_rows(value: Any) -> "Iterable[dict[str, Any]]":
+def as_rows(value: "Any") -> "Iterable[dict[str, Any]]":
     """See what a step returned for a table as rows: dicts, a data frame, an Arrow table.
 
     Raises:
@@ -101,7 +114,7 @@ def as_rows(value: Any) -> "Iterable[dict[str, Any]]":
     return value  # type: ignore[no-any-return]
 
 
-def _frame_rows(frame: Any) -> "Iterator[dict[str, Any]]":
+def _frame_rows(frame: "Any") -> "Iterator[dict[str, Any]]":
     for start in range(0, len(frame), _PARQUET_BATCH):
         yield from frame.iloc[start : start + _PARQUET_BATCH].to_dict("records")
 
@@ -113,9 +126,9 @@ class RowWriter:
     written by their ``item``, ``isoformat`` or text.
     """
 
-    def __init__(self, folder: Path, part_rows: int = PART_ROWS) -> None:
+    def __init__(self, folder: "Place", part_rows: int = PART_ROWS) -> None:
         """Write below this folder; without a row nothing is made."""
-        self.folder = folder
+        self.folder = os.fspath(folder)
         self.counts: "list[int]" = []
         self._part_rows = part_rows
         self._bytes = 0
@@ -127,8 +140,8 @@ class RowWriter:
     def __exit__(
         self,
         kind: "Optional[type[BaseException]]",
-        fault: Optional[BaseException],
-        trace: Optional[TracebackType],
+        fault: "Optional[BaseException]",
+        trace: "Optional[TracebackType]",
     ) -> None:
         if self._file is not None:
             self._file.close()
@@ -165,10 +178,11 @@ class RowWriter:
 
     def _next(self) -> "IO[bytes]":
         if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            os.makedirs(self.folder, exist_ok=True)
         else:
             self._file.close()
-        file = self._file = (self.folder / f"{len(self.counts):05d}.jsonl").open("wb")
+        path = os.path.join(self.folder, f"{len(self.counts):05d}.jsonl")
+        file = self._file = open(path, "wb")  # noqa: SIM115 - closed by the next or at the end.
         self.counts.append(0)
         self._bytes = 0
         return file
@@ -177,14 +191,12 @@ class RowWriter:
 def encode_row(row: "dict[str, Any]") -> bytes:
     """Write one row as a line of JSON."""
     try:
-        text = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode() + b"\n"
+        return dumps_row(row).encode() + b"\n"
     except (ValueError, TypeError):
-        text = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode() + b"\n"
+        return dumps_row(_plain(row)).encode() + b"\n"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: "Any") -> "Any":
     if value is None or isinstance(value, bool):
         return value
     for kinds, change in _PLAIN:

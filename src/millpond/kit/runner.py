@@ -5,66 +5,70 @@ its log and of its progress (SCM_RIGHTS), so neither passes through this process
 alone, Python 3.9 and newer; it is bind-mounted under the name ``millpond.runner``.
 """
 
-import ctypes
-import importlib
+import _signal as signal  # type: ignore[import-not-found]  # Without enums, which cost much.
+import _socket
+import gc
 import io
-import json
 import os
-import random
-import resource
 import select
-import signal
-import socket
-import struct
 import sys
-import traceback
-from contextlib import suppress
-from typing import Any
 
-from .clearing import clear_folder
+from .leavings import leave_nothing, open_shared
+from .processes import Passing, kill_others, set_process, signal_others, threads_of_user
+from .seed import set_seed
+from .wire import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 _RESULT = ".millpond/result.json"
 _HEAD = 4  # Bytes of the length before each message.
+_FDS, _FD = 4, 4  # Most descriptors with a message, and bytes of one.
 _PROGRESS = 3
 _CRASHED, _NOT_FOUND, _NOT_RUNNABLE = 70, 127, 126
 _KIT = "millpond."
 _AGAIN = (
     "import sys; sys.path[:1] = sys.argv[2:4]; from millpond.runner import main; main(sys.argv[1])"
 )
-_SHARED = (("shm", "shmctl"), ("sem", "semctl"), ("msg", "msgctl"))
-_SHARED_BYTES, _SHARED_ROUNDS = 1 << 16, 1000
-_LIBC = ctypes.CDLL(None)
 
 
-def send(sock: "socket.socket", message: object) -> None:
+def send(sock: "_socket.socket", message: object) -> None:
     """Send one message."""
-    body = json.dumps(message).encode()
-    sock.sendall(struct.pack("!I", len(body)) + body)
+    body = dumps(message).encode()
+    sock.sendall(len(body).to_bytes(_HEAD, "big") + body)
 
 
-def receive(sock: "socket.socket") -> "tuple[dict[str, Any] | None, list[int]]":
+def receive(sock: "_socket.socket") -> "tuple[dict[str, Any] | None, list[int]]":
     """Return (message, file descriptors); (None, []) when the worker is gone."""
-    head, fds, _, _ = socket.recv_fds(sock, _HEAD, 4, socket.MSG_CMSG_CLOEXEC)
+    room = _socket.CMSG_SPACE(_FDS * _FD)
+    head, said, _, _ = sock.recvmsg(_HEAD, room, _socket.MSG_CMSG_CLOEXEC)
+    fds = [
+        int.from_bytes(data[place : place + _FD], sys.byteorder)
+        for level, kind, data in said
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
+        for place in range(0, len(data) // _FD * _FD, _FD)
+    ]
     if len(head) < _HEAD:
         return None, []
-    size, body = struct.unpack("!I", head)[0], b""
+    size, body = int.from_bytes(head, "big"), b""
     while len(body) < size:
         part = sock.recv(size - len(body))
         if not part:
             return None, []
         body += part
-    return json.loads(body), fds
+    return loads(body), fds
 
 
 def main(text: str) -> None:
     """Serve tasks until the worker hangs up. ``text`` is JSON: fd, output, temporary, preload."""
-    place = json.loads(text)
-    sock = socket.socket(fileno=place["fd"])
-    sock.set_inheritable(False)  # Not for programs that a user's code starts.
-    _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # A child can't read or write our memory.
+    place = loads(text.encode())
+    sock = _socket.socket(fileno=place["fd"])
+    os.set_inheritable(place["fd"], False)  # noqa: FBT003 - positional only.  Not for programs that a user's code starts.
+    set_process(_PR_SET_DUMPABLE, 0)  # A child can't read or write our memory.
     if os.getpid() != 1:
-        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # Daemons come back to us to be ended.
+        set_process(_PR_SET_CHILD_SUBREAPER, 1)  # Daemons come back to us to be ended.
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # For pid 1 that means: no child can interrupt us.
     wake = _wake_on_child()
     faults = _preload(place, sock)
@@ -77,11 +81,12 @@ def main(text: str) -> None:
     for fd in (0, 1, 2):
         os.dup2(silence, fd)
     os.close(silence)
-    shared = _open_shared()
+    shared = open_shared()
+    gc.freeze()  # Or the first collection in each fork would copy every page of what is loaded.
     while True:
         task, fds = receive(sock)
         if task is None:
-            _kill_others()
+            kill_others()
             return
         if task["op"] != "run":
             continue  # A cancel that came too late: its task has ended.
@@ -91,27 +96,27 @@ def main(text: str) -> None:
         for fd in fds:
             os.close(fd)
         report = _supervise(sock, wake, pid)
-        report["unclean"] = _leave_nothing(place["temporary"], shared)
+        report["unclean"] = leave_nothing(place["temporary"], shared)
         send(sock, report)
 
 
-def _preload(place: "dict[str, Any]", sock: "socket.socket") -> "list[str]":
+def _preload(place: "dict[str, Any]", sock: "_socket.socket") -> "list[str]":
     """Import what tasks share. A thread does not survive a fork: with one we begin again without.
 
     What is not imported here each task imports for itself, so that nothing is lost but time.
     """
-    random.seed(0)  # What a module draws at its import is the same in each run.
+    set_seed(0)  # What a module draws at its import is the same in each run.
     faults = []
     for module in place["preload"]:
         try:
-            importlib.import_module(module)
+            __import__(module)
         except BaseException as fault:  # noqa: BLE001 - whatever a user's module raises.
             faults.append(f"{module}: {fault!r}"[:500])
     threads = sys.modules.get("threading")
     if threads is not None and threads.active_count() > 1:
-        sock.set_inheritable(True)
+        os.set_inheritable(sock.fileno(), True)  # noqa: FBT003 - positional only.
         place["preload"] = [name for name in place["preload"] if name.startswith(_KIT)]
-        arguments = ["-s", "-c", _AGAIN, json.dumps(place), *sys.argv[2:]]
+        arguments = ["-s", "-c", _AGAIN, dumps(place), *sys.argv[2:]]
         os.execv(sys.executable, [sys.executable, *arguments])
     return faults
 
@@ -126,7 +131,7 @@ def _wake_on_child() -> "tuple[int, int]":
     return read, write
 
 
-def _supervise(sock: "socket.socket", wake: "tuple[int, int]", pid: int) -> "dict[str, Any]":
+def _supervise(sock: "_socket.socket", wake: "tuple[int, int]", pid: int) -> "dict[str, Any]":
     """Wait for the child, or for a word from the worker; then end all that it left."""
     cancelled = False
     poll = select.poll()
@@ -138,117 +143,25 @@ def _supervise(sock: "socket.socket", wake: "tuple[int, int]", pid: int) -> "dic
             break
         ready = {fd for fd, _ in poll.poll()}
         if wake[0] in ready:
-            with suppress(BlockingIOError):
+            with Passing(BlockingIOError):
                 os.read(wake[0], 4096)
         if sock.fileno() in ready:
             if receive(sock)[0] is None:
-                _kill_others()
+                kill_others()
                 os._exit(0)  # The worker is gone; as pid 1 our end takes everything down.
             cancelled = True  # The only word that may come meanwhile is "cancel".
-            _signal_others()
+            signal_others()
     return {
         "code": -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
         "cancelled": cancelled,
-        "leftovers": _kill_others(),
+        "leftovers": kill_others(),
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "rss_bytes": usage.ru_maxrss * 1024,
     }
 
 
-def _kill_others() -> bool:
-    """Kill and reap everything else of ours; True if anything was alive.
-
-    One task at a time makes this right. As pid 1 that is the whole namespace; without a
-    namespace it is our descendants, who come back to us as their parents die.
-    """
-    found = _reap(os.WNOHANG)
-    alive = found
-    while alive:
-        _signal_others()
-        alive = _reap(0)
-    return found
-
-
-def _reap(flags: int) -> bool:
-    """Reap what has ended, or with no flags one that ends; True while any is left."""
-    while True:
-        try:
-            pid = os.waitpid(-1, flags)[0]
-        except ChildProcessError:
-            return False
-        if pid == 0 or not flags:
-            return True
-
-
-def _signal_others() -> None:
-    if os.getpid() == 1:
-        with suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
-        return
-    for pid in _descendants():
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _descendants() -> "list[int]":
-    children: "dict[int, list[int]]" = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(name))
-    found, waiting = [], [os.getpid()]
-    while waiting:
-        mine = children.get(waiting.pop(), [])
-        found += mine
-        waiting += mine
-    return found
-
-
-def _threads_of_user() -> int:
-    count = 0
-    for name in os.listdir("/proc"):
-        with suppress(OSError):
-            if name.isdigit() and os.stat("/proc/" + name).st_uid == os.getuid():
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    count += int(file.read().rpartition(b")")[2].split()[17])
-    return count
-
-
-def _open_shared() -> "list[tuple[str, int]]":
-    """Open the lists of shared memory, semaphores and queues, where these are ours alone."""
-    found = []
-    for kind, remove in _SHARED if os.getpid() == 1 else ():
-        with suppress(OSError):
-            found.append((remove, os.open("/proc/sysvipc/" + kind, os.O_RDONLY | os.O_CLOEXEC)))
-    return found
-
-
-def _leave_nothing(folders: "list[str]", shared: "list[tuple[str, int]]") -> bool:
-    """Empty the private folders and remove shared memory; True if something stayed."""
-    unclean = False
-    for folder in folders:
-        try:
-            clear_folder(folder)
-        except OSError:
-            unclean = True
-    for remove, fd in shared:
-        for _ in range(_SHARED_ROUNDS):
-            lines = os.pread(fd, _SHARED_BYTES, 0).splitlines()[1:]
-            if not lines or unclean:
-                break
-            for line in lines:
-                number = int(line.split()[1])
-                arguments = (number, 0, 0) if remove == "semctl" else (number, 0, None)
-                unclean |= getattr(_LIBC, remove)(*arguments) != 0
-    return unclean
-
-
 def _be_task(
-    sock: "socket.socket",
+    sock: "_socket.socket",
     wake: "tuple[int, int]",
     place: "dict[str, Any]",
     task: "dict[str, Any]",
@@ -270,6 +183,8 @@ def _be_task(
             print(stop.code, file=sys.stderr)
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:  # noqa: BLE001 - whatever a user's code raises is told in its own log.
+        import traceback
+
         traceback.print_exc()
         code = 1
     finally:
@@ -281,12 +196,14 @@ def _be_task(
 
 
 def _prepare(place: "dict[str, Any]", task: "dict[str, Any]", fds: "list[int]") -> None:
+    import resource
+
     log, progress = fds
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
     os.set_inheritable(progress, True)  # noqa: FBT003 - positional only.
-    _LIBC.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # It may read its own /proc/self.
+    set_process(_PR_SET_DUMPABLE, 1)  # It may read its own /proc/self.
     for name, most in task["rlimits"].items():
         value = most
         number = getattr(resource, "RLIMIT_" + name)
@@ -294,7 +211,7 @@ def _prepare(place: "dict[str, Any]", task: "dict[str, Any]", fds: "list[int]") 
             with open("/proc/self/statm") as file:
                 value = most + int(file.read().split()[0]) * resource.getpagesize()
         if name == "NPROC" and os.getppid() != 1:  # Counted per user, with all that he runs.
-            value = most + _threads_of_user()
+            value = most + threads_of_user()
         hard = resource.getrlimit(number)[1]
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)
@@ -308,16 +225,17 @@ def _prepare(place: "dict[str, Any]", task: "dict[str, Any]", fds: "list[int]") 
 def _run(place: "dict[str, Any]", task: "dict[str, Any]") -> int:
     if task["command"]:
         return _become(task["command"])
-    random.seed(task["seed"])
+    set_seed(task["seed"])
     if "numpy" in sys.modules:  # Its global generator is copied by a fork: same numbers in all.
         sys.modules["numpy"].random.seed(task["seed"] & 0xFFFFFFFF)
     module, _, name = task["function"].partition(":")
-    result = getattr(importlib.import_module(module), name)(**task["arguments"])
+    __import__(module)
+    result = getattr(sys.modules[module], name)(**task["arguments"])
     if result is not None:
         path = os.path.join(place["output"], _RESULT)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w") as file:
-            json.dump(result, file)
+            file.write(dumps(result))
     return 0
 
 

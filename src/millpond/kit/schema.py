@@ -196,20 +196,3 @@ def _check_size(schema: "Mapping[str, Any]", size: int, key: str, words: str) ->
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a message.
-
-
-def from_json(hint: Any, value: Any) -> Any:
-    """Turn a checked JSON value into what the hint names: an Enum's member, a date, a tuple."""
-    if value is None:
-        return None
-    if getattr(hint, "__metadata__", None) is not None:
-        return from_json(hint.__origin__, value)
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Union or type(hint).__name__ == "UnionType":
-        return from_json(next(each for each in inner if each is not _NONE), value)
-    if hint in (date, datetime):
-        return hint.fromisoformat(value)
-    if origin in (list, tuple) and inner:
-        return origin(from_json(inner[0], each) for each in value)
-    is_enum = isinstance(hint, type) and issubclass(hint, enum.Enum)
-    return hint(value) if is_enum or hint in (float, int) else value

@@ -1,21 +1,29 @@
 """Run one task of a step inside the sandbox: read its inputs, call it, write its outputs."""
 
-import importlib
-import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from .delivery import leave_files, leave_rows
-from .hints import form_of, hints_of, outputs_of, returned_class
-from .kinds import Counted, File, Files, Model, Table
+from .hints import form_of, from_json, hints_of, outputs_of, returned_class
+from .kinds import File, Files, Model, Table
 from .progress import Progress
 from .rows import RowWriter, suffix_of
-from .schema import from_json
+from .wire import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from .kinds import Counted
 
 _RESULT = ".millpond/result.json"
+
+
+def load(name: str) -> "Any":
+    """Import a module by its full name."""
+    __import__(name)
+    return sys.modules[name]
 
 
 def run_step(
@@ -32,7 +40,7 @@ def run_step(
         size: their bytes.
     """
     module, _, name = entry.partition(":")
-    function = getattr(importlib.import_module(module), name)
+    function = getattr(load(module), name)
     function = getattr(function, "function", function)
     hints = hints_of(function)[0]
     with Progress(items, size) as progress:
@@ -57,15 +65,15 @@ def _leave(results: "dict[str, Any]", kinds: "dict[str, str]") -> None:
     counts: "dict[str, Any]" = {}
     for name, value in results.items():
         if kinds[name] == "table":
-            counts[name] = leave_rows(value, out / name)
+            counts[name] = leave_rows(value, os.path.join(out, name))
         else:
             leave_files(value, out, name, is_one=kinds[name] == "file")
     _write_result({"rows": counts}, out)
 
 
-def _data(kind: str, name: str, form: str, counted: "Counted | None") -> Any:
-    folder = _in() / name
-    folder_seen = folder if folder.is_dir() else _empty_folder(name)
+def _data(kind: str, name: str, form: str, counted: "Counted | None") -> "Any":
+    folder = os.path.join(_in(), name)
+    folder_seen = folder if os.path.isdir(folder) else _empty_folder(name)
     told = {} if counted is None else {"counted": counted}
     if kind == "table":
         table = Table(table_parts(folder_seen), **told)
@@ -81,20 +89,22 @@ def _data(kind: str, name: str, form: str, counted: "Counted | None") -> Any:
     return file
 
 
-def _empty_folder(name: str) -> Path:
-    folder = Path(os.environ.get("TMPDIR", "/tmp"), f".millpond-{os.getpid()}-{name}")  # noqa: S108 - its own.
-    folder.mkdir(mode=0o700)
+def _empty_folder(name: str) -> str:
+    place = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - its own.
+    folder = os.path.join(place, f".millpond-{os.getpid()}-{name}")
+    os.mkdir(folder, 0o700)
     return folder
 
 
-def table_parts(folder: Path) -> "list[Path]":
+def table_parts(folder: str) -> "list[str]":
     """Give the files of a table in order.
 
     Raises:
         ValueError: some file is no table by its name; lists the first ten.
     """
-    paths = [file.path for file in Files(folder)]
-    wrong = [ascii(path.name) for path in paths if not suffix_of(path.name)]
+    paths = [os.fspath(file) for file in Files(folder)]
+    names = [os.path.basename(path) for path in paths]
+    wrong = [ascii(name) for name in names if not suffix_of(name)]
     if wrong:
         raise ValueError(f"a table is needed, but these are none: {', '.join(wrong[:10])}")
     return paths
@@ -103,9 +113,9 @@ def table_parts(folder: Path) -> "list[Path]":
 def split_table(name: str, rows: int) -> None:
     """Cut a table into parts of so many rows; the entry of a map step's first task."""
     with Progress(0, 0) as progress:
-        folder = _in() / name
-        parts = table_parts(folder) if folder.is_dir() else []
-        with RowWriter(_out() / name, part_rows=rows) as writer:
+        folder = os.path.join(_in(), name)
+        parts = table_parts(folder) if os.path.isdir(folder) else []
+        with RowWriter(os.path.join(_out(), name), part_rows=rows) as writer:
             for row in Table(parts, progress.count):
                 writer.write(row)
     _write_result({"rows": {name: writer.runs()}}, _out())
@@ -119,10 +129,11 @@ def run_command(
     Exits with the program's own code when that is not 0.
     """
     # Loaded when needed: the modules that a fork starts with are paid for by every task.
+    import json
     import subprocess
     import tempfile
 
-    data = {name: str(_in() / name) for name, given in arguments.items() if "kind" in given}
+    data = {name: os.path.join(_in(), name) for name, given in arguments.items() if "kind" in given}
     values = {name: given.get("value") for name, given in arguments.items() if name not in data}
     fields = {"code": os.environ.get("MILLPOND_CODE", "/code"), **data}
     fields.update({name: _text(value) for name, value in values.items()})
@@ -132,11 +143,11 @@ def run_command(
     for name, folder in data.items():
         os.environ[f"MILLPOND_INPUT_{_variable(name)}"] = folder
     os.environ["MILLPOND_PARAMETERS"] = parameters
-    os.environ["MILLPOND_INPUT"] = str(_in())
+    os.environ["MILLPOND_INPUT"] = _in()
     task_out = _out()
-    left = task_out / outputs[0]
-    left.mkdir(parents=True, exist_ok=True)
-    os.environ["MILLPOND_OUTPUT"] = str(left)
+    left = os.path.join(task_out, outputs[0])
+    os.makedirs(left, exist_ok=True)
+    os.environ["MILLPOND_OUTPUT"] = left
     words = [_fill(word, fields) for word in command]
     sys.stdout.flush()
     fd = os.environ.get("MILLPOND_PROGRESS_FD")
@@ -158,25 +169,26 @@ def _fill(word: str, fields: "Mapping[str, str]") -> str:
     return word
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _text(value: "Any") -> str:
+    return value if isinstance(value, str) else dumps(value)
 
 
 def _variable(name: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name).upper()
 
 
-def _in() -> Path:
-    return Path(os.environ.get("MILLPOND_INPUT", "/task/in"))
+def _in() -> str:
+    return os.environ.get("MILLPOND_INPUT", "/task/in")
 
 
-def _out() -> Path:
-    return Path(os.environ.get("MILLPOND_OUTPUT", "/task/out"))
+def _out() -> str:
+    return os.environ.get("MILLPOND_OUTPUT", "/task/out")
 
 
-def _write_result(result: "dict[str, Any]", out: Path) -> None:
+def _write_result(result: "dict[str, Any]", out: str) -> None:
     if not any(result["rows"].values()):
         return  # Nothing to tell costs nothing.
-    path = out / _RESULT
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result))
+    path = os.path.join(out, _RESULT)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(dumps(result))
