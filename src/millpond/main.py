@@ -19,7 +19,7 @@ from uv import find_uv_bin
 
 from millpond.audit import actions as audit
 from millpond.audit import routes as audit_routes
-from millpond.audit.keys import SealKey
+from millpond.audit.keys import RotatingKey
 from millpond.audit.opening import open_own_key
 from millpond.audit.values import ProjectRef
 from millpond.client.local import default_data_folder
@@ -87,7 +87,7 @@ class House:
     url: str
     database: Database
     objects: ObjectStore
-    seal_key: SealKey
+    seal_key: RotatingKey
     box: SecretBox
     engine: LocalEngine
     dispatcher: Dispatcher

@@ -1,6 +1,7 @@
 """Entries, seals and exports over a real database."""
 
 import json
+import shutil
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from millpond.audit import actions, keys
-from millpond.audit.keys import SealKey, change_seal_key, open_seal_key
+from millpond.audit.keys import RotatingKey, SealKey, open_seal_key
 from millpond.audit.opening import open_own_key
 from millpond.audit.proof import verify_export
 from millpond.audit.tables import audit_entry, audit_head, audit_seal, audit_sealed_head
@@ -28,7 +29,7 @@ BIRDS = ProjectRef("project_1", "birds")
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> SealKey:
+def key(tmp_path: Path) -> RotatingKey:
     return open_seal_key(tmp_path / "keys")
 
 
@@ -282,21 +283,74 @@ def test_an_old_copy_put_back_shows_against_a_checkpoint(database: Database, key
 
 
 def test_old_keys_stay_good_after_a_change_of_key(
-    database: Database, key: SealKey, tmp_path: Path
+    database: Database, key: RotatingKey, tmp_path: Path
 ) -> None:
+    folder, old = tmp_path / "keys", key.key_id
     write(database, 2)
-    export(database, key)
-    new = change_seal_key(tmp_path / "keys")
-    assert new.key_id != key.key_id
+    old_keys = keys_of(database, key)
+    known = database.change(lambda tx: actions.change_key(tx, ANN, key)).keys
+    assert [k.key_id for k in known] == [key.key_id, old]
+    assert key.key_id != old
+    assert {path.name for path in folder.iterdir()} == {"seal.pem", f"seal-{old}.pem"}
     write(database)
-    assert verify(database, new).is_ok
-    known = database.read(lambda tx: actions.public_keys(tx, new)).keys
-    assert {k.key_id for k in known} == {key.key_id, new.key_id}
-    verdict = verify_export(export(database, new), {new.key_id: new.public_key})
-    assert verdict.kind == "key"
-    (tmp_path / "keys" / "seal.pem").chmod(0o640)
+    assert verify(database, key).is_ok
+    assert verify(database, key, None).is_ok
+    told = database.read(lambda tx: actions.public_keys(tx, key)).keys
+    assert {k.key_id for k in told} == {key.key_id, old}
+    entries = database.read(lambda tx: actions.list_entries(tx, None)).items
+    assert (entries[0].verb, entries[0].target) == ("log.key.changed", f"key/{key.key_id}")
+    for lacking in (keys_of(database, key), old_keys):
+        assert verify_export(export(database, key), lacking).kind == "key"
+    both = {**old_keys, **keys_of(database, key)}
+    verdict = verify_export(export(database, key), both)
+    assert verdict.is_ok
+    assert verdict.seals == 2
+    assert open_own_key(database, folder).key_id == key.key_id
+    (folder / "seal.pem").chmod(0o640)
     with pytest.raises(ConflictError):
-        open_seal_key(tmp_path / "keys")
+        open_seal_key(folder)
+
+
+def test_a_change_of_key_that_fails_leaves_the_old_one_in_use(
+    database: Database, key: RotatingKey, tmp_path: Path
+) -> None:
+    def fail(tx: Any) -> None:
+        actions.change_key(tx, ANN, key)
+        raise RuntimeError
+
+    old = open_own_key(database, tmp_path / "keys").key_id
+    with pytest.raises(RuntimeError):
+        database.change(fail)
+    assert database.change(lambda tx: actions.seal(tx, key)).key_id == key.key_id == old
+    assert open_own_key(database, tmp_path / "keys").key_id == old
+
+
+def test_a_change_of_key_that_was_cut_off_after_its_commit_is_finished(
+    database: Database, key: RotatingKey, tmp_path: Path
+) -> None:
+    folder = tmp_path / "keys"
+    with database.transaction() as tx:  # What follows upon the commit is left out: a crash.
+        made = key.change(tx)
+        tx.run_after_commit = lambda: None  # type: ignore[method-assign]
+    assert open_seal_key(folder).key_id != made.key_id
+    assert open_own_key(database, folder).key_id == made.key_id
+    assert open_seal_key(folder).key_id == made.key_id
+
+
+def test_another_server_takes_the_new_key_as_soon_as_its_file_is_there(
+    database: Database, key: RotatingKey, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "keys", tmp_path / "second"
+    shutil.copytree(first, second)
+    other = open_own_key(database, second)
+    database.change(lambda tx: actions.change_key(tx, ANN, key))
+    write(database)
+    with pytest.raises(ConflictError, match="by another server") as caught:
+        database.change(lambda tx: actions.seal(tx, other))
+    assert f"copy {first}/seal.pem of the machine" in caught.value.next_step
+    shutil.copy(first / "seal.pem", second / "seal.pem")
+    assert database.change(lambda tx: actions.seal(tx, other)).key_id == key.key_id
+    assert other.key_id == key.key_id
 
 
 def test_a_log_of_before_goes_on_with_its_own_key_alone(

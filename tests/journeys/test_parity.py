@@ -48,6 +48,7 @@ PARITY: dict[str, tuple[str, str]] = {
     "GET /log/export": ("log.export", "log export"),
     "GET /log/verify": ("log.verify", "log verify"),
     "GET /log/key": ("log.key", "log key"),
+    "POST /log/key": ("log.rotate_key", "log rotate-key"),
     "GET /log/checkpoint": ("log.checkpoint", "log checkpoint"),
     "GET /jobs": ("jobs.list", "job list"),
     "GET /jobs/{job_id}": ("jobs.get", "job show"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from millpond.audit import entries as lines
 from millpond.audit import seals, store
-from millpond.audit.keys import SealKey
+from millpond.audit.keys import RotatingKey, SealKey
 from millpond.audit.proof import EXPORT_FORMAT, Verdict, verify_export
 from millpond.audit.values import (
     SITE_CHAIN,
@@ -123,6 +123,24 @@ def public_keys(tx: Transaction, key: SealKey) -> PublicKeys:
     return PublicKeys(kept)
 
 
+def change_key(tx: Transaction, actor: Actor, key: RotatingKey) -> PublicKeys:
+    """Seal with a new key from now on; give all public keys, the new one first.
+
+    The log so far is sealed with the old key once more, so that the entry of the change follows
+    upon a seal of the old key; that one stays listed, and what it has sealed stays good.
+    """
+    old = key.in_use(tx)
+    seal(tx, old)
+    new = key.change(tx)
+    store.add_key(tx, new.key_id, _public_text(new))
+    note(
+        tx, actor, "log.key.changed", f"key/{new.key_id}",
+        before=_public_text(old), after=_public_text(new),
+    )  # fmt: skip
+    kept = store.public_keys(tx)
+    return PublicKeys(sorted(kept, key=lambda known: known.key_id != new.key_id))
+
+
 # Seals -----------------------------------------------------------------------------------------
 
 
@@ -149,6 +167,7 @@ def seal(tx: Transaction, key: SealKey, *, complete: bool = False) -> Seal:
             by other hands, or an old copy of it was put back.
     """
     store.lock_seals(tx)
+    key = key.in_use(tx)
     newest = store.newest_seal(tx)
     is_enough = newest is not None and newest.key_id == key.key_id
     is_enough = is_enough and (not complete or (newest is not None and newest.is_complete))
@@ -239,6 +258,7 @@ def start_export(tx: Transaction, key: SealKey, project: ProjectRef | None) -> E
 
     A log that was tampered with is not sealed anew; its export shows what is left.
     """
+    key = key.in_use(tx)
     try:
         last_seal = seal(tx, key).number
     except ConflictError:

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime
 
 from millpond.audit import actions
 from millpond.audit.evidence import get_entry, proof_lines, start_proof
-from millpond.audit.keys import SealKey
+from millpond.audit.keys import RotatingKey, SealKey
 from millpond.audit.proof import Verdict
 from millpond.audit.values import (
     Checkpoint,
@@ -46,7 +46,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def routes(*, may: May, find_project: FindProject, key: SealKey) -> APIRouter:
+def routes(*, may: May, find_project: FindProject, key: RotatingKey) -> APIRouter:
     """Give the routes; ``may`` and ``find_project`` decide who may see which chain."""
     router = APIRouter(tags=["log"])
 
@@ -171,11 +171,21 @@ def _proof(call: CallIn, begin: _Begin, project: str | None, number: int) -> Str
     )
 
 
-def _add_proof_routes(router: APIRouter, may: May, key: SealKey) -> None:
+def _add_proof_routes(router: APIRouter, may: May, key: RotatingKey) -> None:
     @router.get("/log/key", **open_route())
     def read_log_keys(call: AnyoneIn) -> PublicKeys:
         """Give the public keys that seals can be checked with."""
         return call.read(lambda tx: actions.public_keys(tx, key))
+
+    @router.post("/log/key", status_code=201, **needs("log_key.write"))
+    def change_log_key(call: CallIn) -> PublicKeys:
+        """Seal with a new key from now on; the old ones stay listed, and their seals good."""
+
+        def change(tx: Transaction) -> PublicKeys:
+            may(tx, call.actor, "log_key.write", None)
+            return actions.change_key(tx, call.actor, key)
+
+        return call.make(change)
 
     @router.get("/log/checkpoint", **needs("checkpoint.make"))
     def make_log_checkpoint(call: CallIn) -> Checkpoint:

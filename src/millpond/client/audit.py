@@ -5,6 +5,7 @@ from pathlib import Path
 
 from millpond.audit.proof import Verdict
 from millpond.audit.values import Checkpoint, Entry, EntryProof, PublicKeys
+from millpond.client.decoding import decode
 from millpond.client.downloading import Wanted, fetch_files
 from millpond.client.room import Room
 from millpond.client.transport import place
@@ -79,6 +80,10 @@ class LogRoom(Room):
     def key(self) -> PublicKeys:
         """Give the public keys that the seals are checked with."""
         return self._transport.read(PublicKeys, "/log/key")
+
+    def rotate_key(self) -> PublicKeys:
+        """Have the server seal with a new key; give all public keys, the new one first."""
+        return decode(PublicKeys, self._transport.make("/log/key"))
 
     def checkpoint(self) -> Checkpoint:
         """Give a sealed checkpoint to keep elsewhere: it shows a record cut off later."""

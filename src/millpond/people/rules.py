@@ -44,6 +44,7 @@ PERMISSIONS: dict[str, str] = {
     "job.write": ADMIN,
     "system.read": ADMIN,
     "site_log.read": ADMIN,
+    "log_key.write": ADMIN,
     "setting.write": ADMIN,
 }
 """The one table of permissions: the least role in the project, everyone signed in, or the site's

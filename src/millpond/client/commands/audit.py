@@ -10,7 +10,7 @@ import click
 
 from millpond.audit.proof import Verdict
 from millpond.client.audit import SITE
-from millpond.client.call import EXISTING, Call, shared
+from millpond.client.call import EXISTING, Call, shared, yes_option
 from millpond.client.client import Client
 from millpond.client.exits import NotGenuineError
 from millpond.client.screen import Column, to_json
@@ -188,6 +188,24 @@ def show_key(call: Call, file: Path | None) -> None:
     with call.client() as client:
         keys = client.log.key()
     _give(call, keys, file)
+
+
+@log.command("rotate-key")
+@click.argument("file", type=file_type, required=False)
+@yes_option
+@shared
+def rotate_key(call: Call, file: Path | None, yes: bool) -> None:
+    """Seal the record with a new key from now on, and write all public keys to FILE if given.
+
+    The old keys stay listed in `log key`, so that what they have sealed verifies as before. Hand
+    the new list out to those who keep the keys, and put the new key file into the backup.
+    """
+    call.confirm("Seal the record with a new key from now on?", yes=yes)
+    with call.client() as client:
+        keys = client.log.rotate_key()
+    if file is not None:
+        file.write_text(json.dumps(to_json(keys), indent=2) + "\n")
+    call.say(f"The record is sealed with the key {keys.keys[0].key_id} from now on.", keys)
 
 
 @log.command("checkpoint")
