@@ -15,6 +15,8 @@ from millpond.environments.actions import BUILD_KIND
 from millpond.environments.tasks import give_up, make_build
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.actor import Actor
+from millpond.ground.canonical import digest_of
+from millpond.ground.ids import new_id
 from millpond.jobs.pool import Pool
 from millpond.lake.actions import add_version
 from millpond.lake.manifests import write_manifest
@@ -25,6 +27,7 @@ from millpond.pipelines.port import Pace, PipelineTools
 from millpond.pipelines.runs import actions as runs
 from millpond.pipelines.runs.tasks import give_up_run, make_run
 from millpond.pipelines.specs import actions as specs
+from millpond.pipelines.specs.tables import pipeline_version
 from millpond.pipelines.specs.tasks import give_up_compile, make_compile
 
 ANA = Actor("user_ana", "ana")
@@ -184,3 +187,26 @@ def world(people, folder_store, tmp_path):
     made = World(people, folder_store, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def plant(people):
+    """Give what adds a pipeline version that was compiled, or has failed, without compiling it."""
+
+    def add(spec, name="score", state="ready"):
+        def write(tx):
+            made = specs.push_version(
+                tx, ANA, POND, name, manifest_key=f"projects/{POND}/manifests/aa/{new_id('m')}"
+            )
+            facts = spec.to_json()
+            values = {"state": state, "spec": facts, "spec_digest": digest_of(facts)}
+            if state != "ready":
+                values |= {"spec": None, "reason": "It can't be read."}
+            tx.execute(
+                pipeline_version.update().where(pipeline_version.c.id == made.id).values(**values)
+            )
+            return specs.get_version(tx, POND, made.address)
+
+        return people.change(write)
+
+    return add

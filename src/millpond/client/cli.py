@@ -29,6 +29,7 @@ _COMMANDS = {
     "dataset": ("lake:dataset", "Push, list, show and download data."),
     "env": ("environments:env", "Environments: requirements locked and built."),
     "pipeline": ("pipelines:pipeline", "Push, list and show pipelines."),
+    "preset": ("presets:preset", "Presets: named fillings of a pipeline's form."),
     "run": ("runs:run", "Run a pipeline or any program; follow it and take its outputs."),
     "log": ("audit:log", "The record of every change: show, verify, export."),
     "job": ("jobs:job", "The server's queue; for administrators."),

@@ -21,6 +21,7 @@ from millpond.client.people import (
     UsersRoom,
 )
 from millpond.client.pipelines import PipelinesRoom
+from millpond.client.presets import PresetsRoom
 from millpond.client.runs import RunsRoom
 from millpond.client.system import SystemRoom
 from millpond.client.transport import SignIn, Transport
@@ -69,6 +70,7 @@ class Client:
         self.datasets = DatasetsRoom(self.transport, chosen)
         self.environments = EnvironmentsRoom(self.transport, chosen)
         self.pipelines = PipelinesRoom(self.transport, chosen)
+        self.presets = PresetsRoom(self.transport, chosen)
         self.runs = RunsRoom(self.transport, chosen)
         self.log = LogRoom(self.transport, chosen)
         self.jobs = JobsRoom(self.transport)

@@ -1,11 +1,13 @@
 """Pipelines over the SDK: push a folder of code, list, show."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from millpond.client.decoding import decode
+from millpond.client.downloading import Wanted, fetch_files
 from millpond.client.lake import entry_body
 from millpond.client.progress import OnProgress, ignore
 from millpond.client.room import Room
@@ -14,6 +16,7 @@ from millpond.client.uploading import send_files
 from millpond.client.walking import Hashed, LocalFile, find_files, hash_files
 from millpond.ground.address import parse_address
 from millpond.ground.errors import Fault, InvalidError
+from millpond.pipelines.specs.values import LogPart
 from millpond.pipelines.values import Pipeline, PipelineVersion
 
 _LEFT_OUT = {"__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
@@ -42,9 +45,10 @@ class PipelinesRoom(Room):
         made = self._transport.make(self._in(project, "pipelines"), body)
         return decode(PipelineVersion, made)
 
-    def list(self, *, project: str | None = None) -> list[Pipeline]:
-        """List the pipelines by name."""
-        return list(self._transport.pages(Pipeline, self._in(project, "pipelines")))
+    def list(self, *, search: str = "", project: str | None = None) -> list[Pipeline]:
+        """List the pipelines by name; ``search`` is a part of it."""
+        query = {"search": search or None}
+        return list(self._transport.pages(Pipeline, self._in(project, "pipelines"), query))
 
     def get(self, name: str, *, project: str | None = None) -> Pipeline:
         """Show a pipeline."""
@@ -57,12 +61,34 @@ class PipelinesRoom(Room):
 
     def version(self, address: str, *, project: str | None = None) -> PipelineVersion:
         """Show the version at ``NAME`` (the newest) or ``NAME@N``, with its form."""
+        return self._transport.read(PipelineVersion, self._version_path(address, project))
+
+    def log(self, address: str, after: int = 0, *, project: str | None = None) -> LogPart:
+        """Read a piece of what compiling a version wrote, from ``after`` on."""
+        path = self._version_path(address, project) + "/log"
+        return self._transport.read(LogPart, path, {"after": after})
+
+    def download_code(
+        self,
+        address: str,
+        target: str | Path,
+        *,
+        project: str | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Bring a version's code as one zip file."""
+        target = Path(target)
+        path = self._version_path(address, project) + "/archive"
+        wanted = [Wanted(os.fsencode(target.name), path, {}, None, None)]
+        fetch_files(self._transport, wanted, target.parent, overwrite=overwrite)
+        return target
+
+    def _version_path(self, address: str, project: str | None) -> str:
         wanted = parse_address(address)
         number = wanted.number
         if number is None:
             number = self.get(wanted.name, project=project).newest
-        path = self._in(project, "pipelines", wanted.name, "versions", number)
-        return self._transport.read(PipelineVersion, path)
+        return self._in(project, "pipelines", wanted.name, "versions", number)
 
     def wait(
         self,

@@ -15,8 +15,10 @@ from millpond.client.lake import entry_body, path_query
 from millpond.client.pipelines import send_code
 from millpond.client.progress import OnProgress, ignore
 from millpond.client.room import Room
+from millpond.ground.address import parse_address
 from millpond.ground.errors import BusyError, NotFoundError
 from millpond.lake.values import FileEntry
+from millpond.pipelines.presets.values import Preset
 from millpond.pipelines.values import RUN_ENDED, Run, StepRun, Task
 
 _LOOK_SECONDS = 0.4
@@ -48,6 +50,7 @@ class RunsRoom(Room):
         inputs: Mapping[str, str] | None = None,
         parameters: Mapping[str, Any] | None = None,
         *,
+        preset: str | None = None,
         project: str | None = None,
         key: str | None = None,
     ) -> Run:
@@ -57,17 +60,24 @@ class RunsRoom(Room):
             pipeline: its address, ``NAME`` or ``NAME@N``.
             inputs: dataset addresses by the pipeline's names of its inputs.
             parameters: values by name; defaults stand in for the rest.
+            preset: the name of a preset that fills what is not given here.
             project: the project it runs in.
             key: an idempotency key, to start the same run only once.
 
         Raises:
             InvalidError: something does not fit the pipeline's form; every fault is named.
         """
-        body = {
+        body: dict[str, Any] = {
             "pipeline": pipeline,
             "inputs": dict(inputs or {}),
             "parameters": dict(parameters or {}),
         }
+        if preset:
+            name = parse_address(pipeline).name
+            path = self._in(project, "pipelines", name, "presets", preset)
+            kept = self._transport.read(Preset, path)
+            body["inputs"] = {**kept.inputs, **body["inputs"]}
+            body["parameters"] = {**kept.parameters, **body["parameters"]}
         return decode(Run, self._transport.make(self._in(project, "runs"), body, key=key))
 
     def start_program(

@@ -27,6 +27,7 @@ PERMISSIONS: dict[str, str] = {
     "dataset.read": "viewer",
     "environment.read": "viewer",
     "pipeline.read": "viewer",
+    "preset.read": "viewer",
     "run.read": "viewer",
     "log.read": "viewer",
     "secret.list": "viewer",
@@ -34,6 +35,7 @@ PERMISSIONS: dict[str, str] = {
     "environment.write": "editor",
     "pipeline.write": "editor",
     "pipeline.run": "editor",
+    "preset.write": "editor",
     "run.cancel": "editor",
     "secret.write": "editor",
     "project.write": "owner",
@@ -44,7 +46,6 @@ PERMISSIONS: dict[str, str] = {
     "job.write": ADMIN,
     "system.read": ADMIN,
     "site_log.read": ADMIN,
-    "log_key.write": ADMIN,
     "setting.write": ADMIN,
 }
 """The one table of permissions: the least role in the project, everyone signed in, or the site's

@@ -1,9 +1,10 @@
-"""REST of pipelines and runs."""
+"""REST of pipelines, presets and runs."""
 
 import shutil
 
 from fastapi import APIRouter
 
+from millpond.pipelines.presets import routes as preset_routes
 from millpond.pipelines.runs import routes as run_routes
 from millpond.pipelines.runs.routes import HasProgram
 from millpond.pipelines.specs import routes as spec_routes
@@ -18,6 +19,7 @@ def routes(objects: ObjectStore, has_program: HasProgram | None = None) -> APIRo
     """
     router = APIRouter(prefix="/projects/{project}")
     spec_routes.add_routes(router, objects)
+    preset_routes.add_routes(router)
     run_routes.add_routes(router, objects, has_program or _is_here)
     return router
 

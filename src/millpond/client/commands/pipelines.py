@@ -58,11 +58,12 @@ def wait_compiled(call: Call, client: Client, version: PipelineVersion) -> Pipel
 
 
 @pipeline.command("list")
+@click.option("--search", "-s", default="", help="Only with this in the name.")
 @shared
-def list_pipelines(call: Call) -> None:
+def list_pipelines(call: Call, search: str) -> None:
     """List the project's pipelines."""
     with call.client() as client:
-        found = client.pipelines.list()
+        found = client.pipelines.list(search=search)
     columns: list[Column] = [
         ("NAME", lambda one: one.name),
         ("NEWEST", lambda one: one.newest),
@@ -97,6 +98,37 @@ def show_pipeline(call: Call, address: str, versions: bool) -> None:
     call.show(version, _facts(version))
     if not call.as_json and version.spec is not None:
         _write_form(version, version.spec)
+
+
+@pipeline.command("log")
+@click.argument("address")
+@shared
+def show_log(call: Call, address: str) -> None:
+    """Show what compiling the version at ADDRESS (NAME or NAME@N) wrote, until it has ended."""
+    with call.client() as client:
+        found = client.pipelines.wait(address)
+        texts, after = [], 0
+        while True:
+            part = client.pipelines.log(found.address, after)
+            texts.append(part.text)
+            after = part.next
+            if part.is_complete:
+                break
+    call.say("".join(texts).rstrip("\n") or "It wrote nothing.", {"text": "".join(texts)})
+
+
+@pipeline.command("code")
+@click.argument("address")
+@click.option("--zip", "zip_file", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="Bring it as this zip file.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@shared
+def take_code(call: Call, address: str, zip_file: Path, overwrite: bool) -> None:
+    """Bring the code of the version at ADDRESS (NAME or NAME@N)."""
+    with call.client() as client:
+        client.pipelines.download_code(address, zip_file, overwrite=overwrite)
+    size = zip_file.stat().st_size
+    call.say(f"{zip_file}: {size_text(size)}.", {"file": zip_file, "size": size})
 
 
 def _as_pushed(found: PipelineVersion, pushed: PipelineVersion) -> PipelineVersion:

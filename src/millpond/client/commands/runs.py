@@ -58,6 +58,7 @@ def run() -> None:
 @click.option("--input", "-i", "inputs", multiple=True, metavar="NAME=DATA", help=_INPUT_HELP)
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter.")
 @click.option("--params-file", type=_FILE, help="Parameters as a JSON file; --param counts more.")
+@click.option("--preset", metavar="NAME", help="Fill what is not given from this preset.")
 @click.option("--wait", "-w", is_flag=True, help="Follow the run to its end.")
 @click.option("--output", "-o", type=FOLDER, help="Bring the outputs into this folder; waits.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
@@ -75,6 +76,7 @@ def start_run(
     inputs: tuple[str, ...],
     parameters: tuple[str, ...],
     params_file: Path | None,
+    preset: str | None,
     wait: bool,
     output: Path | None,
     overwrite: bool,
@@ -90,6 +92,8 @@ def start_run(
         raise click.UsageError(
             "--code, --env, --limit, --network and --secret belong to a --program."
         )
+    if program is not None and preset:
+        raise click.UsageError("--preset belongs to a PIPELINE.")
     with call.client() as client:
         values = read_values(client, pipeline, parameters, params_file)
         bounds = read_limits(limits) | {"network": network, "secrets": list(secrets)}
@@ -100,7 +104,7 @@ def start_run(
                 program, data, values, code=code, environment=environment, limits=bounds
             )
         else:
-            started = client.runs.start(str(pipeline), data, values)
+            started = client.runs.start(str(pipeline), data, values, preset=preset)
         if not wait and output is None:
             call.say(
                 f"Started {started.id}; `millpond run show {started.id}` tells how far it is.",

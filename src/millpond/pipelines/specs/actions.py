@@ -6,14 +6,14 @@ from millpond.audit.actions import note
 from millpond.environments.actions import add_version as add_environment
 from millpond.ground.actor import Actor
 from millpond.ground.address import check_name, parse_address
-from millpond.ground.errors import BusyError, NotFoundError
+from millpond.ground.errors import BusyError, ConflictError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import Page, decode_cursor, make_page
 from millpond.jobs.actions import put
 from millpond.people.actions import require
 from millpond.pipelines.specs import store
 from millpond.pipelines.specs.rules import environment_name
-from millpond.pipelines.values import Pipeline, PipelineVersion
+from millpond.pipelines.values import Pipeline, PipelineSpec, PipelineVersion
 from millpond.storage.database import Transaction
 from millpond.storage.events import publish
 
@@ -148,6 +148,31 @@ def get_version(tx: Transaction, project_id: str, address: str) -> PipelineVersi
     )
 
 
+def get_ready(
+    tx: Transaction, project_id: str, name: str, number: int | None = None
+) -> tuple[PipelineVersion, PipelineSpec]:
+    """Find a version that can run, the newest of them without a number, with its specification.
+
+    The caller has asked for leave.
+
+    Raises:
+        NotFoundError: the project has no such version.
+        ConflictError: it is not ready, or none is.
+    """
+    version = None if number else store.find_newest_ready(tx, project_id, name)
+    version = version or get_version(tx, project_id, f"{name}@{number}" if number else name)
+    if version.spec is None:
+        told = "is still being compiled" if version.state == "compiling" else "can't run"
+        raise ConflictError(
+            f"{version.address} {told}. {version.reason}".strip(),
+            next_step="Wait until it is ready."
+            if version.state == "compiling"
+            else "Mend the code and push it again.",
+            state=version.state,
+        )
+    return version, version.spec
+
+
 def get_version_by_id(tx: Transaction, version_id: str) -> PipelineVersion:
     """Find a version that a run has pinned.
 
@@ -182,13 +207,19 @@ def get_pipeline(tx: Transaction, actor: Actor, project_id: str, name: str) -> P
 
 
 def list_pipelines(
-    tx: Transaction, actor: Actor, project_id: str, *, cursor: str | None = None, limit: int = 50
+    tx: Transaction,
+    actor: Actor,
+    project_id: str,
+    *,
+    search: str = "",
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> Page[Pipeline]:
-    """List a project's pipelines by name."""
+    """List a project's pipelines by name; ``search`` is a part of the name."""
     require(tx, actor, "pipeline.read", project_id)
     key = decode_cursor(cursor, str)
     after = str(key[0]) if key else ""
-    found = store.list_pipelines(tx, project_id, after, limit + 1)
+    found = store.list_pipelines(tx, project_id, after, limit + 1, search=search)
     return make_page(found, limit, lambda item: [item.name])
 
 

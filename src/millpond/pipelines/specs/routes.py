@@ -2,40 +2,55 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import StreamingResponse
 
 from millpond.ground.page import Page
 from millpond.lake.contents import check_present
-from millpond.lake.manifests import sort_files, write_manifest
+from millpond.lake.downloads import answer_zip
+from millpond.lake.manifests import read_manifest, sort_files, write_manifest
 from millpond.lake.values import FileEntry, object_key
 from millpond.people.actions import open_project
 from millpond.pipelines.requests import PipelineIn
 from millpond.pipelines.specs import actions
+from millpond.pipelines.specs.logs import read_log
 from millpond.pipelines.specs.rules import check_code, choose_name
+from millpond.pipelines.specs.values import LogPart
 from millpond.pipelines.values import Pipeline, PipelineVersion
 from millpond.storage.database import Transaction
 from millpond.storage.port import ObjectStore
 from millpond.web.frame import Call, CallIn, PageIn, needs
 
 _TEXT_BYTES_MOST = 1 << 20
-Number = Annotated[int, Path(ge=1)]
+SEARCH_LENGTH_MOST = 80
+Number = Annotated[int, Path(ge=1, lt=10**9)]
 
 
 def add_routes(router: APIRouter, objects: ObjectStore) -> None:
     """Add the routes of pipelines."""
     _add_pipelines(router, objects)
     _add_versions(router)
+    _add_parts(router, objects)
 
 
 def _add_pipelines(router: APIRouter, objects: ObjectStore) -> None:
     @router.get("/pipelines", **needs("pipeline.read"))
-    def list_pipelines(call: CallIn, project: str, page: PageIn) -> Page[Pipeline]:
+    def list_pipelines(
+        call: CallIn,
+        project: str,
+        page: PageIn,
+        search: Annotated[
+            str, Query(max_length=SEARCH_LENGTH_MOST, description="A part of the name.")
+        ] = "",
+    ) -> Page[Pipeline]:
         """List the project's pipelines by name."""
 
         def look(tx: Transaction) -> Page[Pipeline]:
             project_id = open_project(tx, call.actor, project, "pipeline.read").id
             cursor, limit = page.cursor, page.limit
-            return actions.list_pipelines(tx, call.actor, project_id, cursor=cursor, limit=limit)
+            return actions.list_pipelines(
+                tx, call.actor, project_id, search=search, cursor=cursor, limit=limit
+            )
 
         return call.read(look)
 
@@ -45,22 +60,8 @@ def _add_pipelines(router: APIRouter, objects: ObjectStore) -> None:
 
         The same code as the newest version gives that one back, marked unchanged.
         """
-        project_id = open_for(call, project, "pipeline.write")
-        entries, key = keep_code(objects, project_id, [one.to_entry() for one in asked.files])
-        text = _read_text(objects, project_id, entries, "pipeline.py")
-        name, function = choose_name(asked.name, entries, text)
-        requirements = _read_text(objects, project_id, entries, "requirements.txt")
-        return call.make(
-            lambda tx: actions.push_version(
-                tx,
-                call.actor,
-                project_id,
-                name,
-                manifest_key=key,
-                function=function,
-                requirements=requirements,
-            )
-        )
+        files = [one.to_entry() for one in asked.files]
+        return push_files(call, objects, project, files, asked.name)
 
     @router.get("/pipelines/{name}", **needs("pipeline.read"))
     def get_pipeline(call: CallIn, project: str, name: str) -> Pipeline:
@@ -97,6 +98,74 @@ def _add_versions(router: APIRouter) -> None:
             return actions.get_version(tx, project_id, f"{name}@{number}")
 
         return call.read(look)
+
+
+def _add_parts(router: APIRouter, objects: ObjectStore) -> None:
+    @router.get("/pipelines/{name}/versions/{number}/log", **needs("pipeline.read"))
+    def get_log(
+        call: CallIn,
+        project: str,
+        name: str,
+        number: Number,
+        after: Annotated[int, Query(ge=0, lt=10**8, description="`next` of the part before.")] = 0,
+    ) -> LogPart:
+        """Read what compiling a version wrote, live; go on with ``after`` until it is complete."""
+        project_id, version = find_version(call, project, f"{name}@{number}")
+        return read_log(objects, project_id, version, after)
+
+    @router.get(
+        "/pipelines/{name}/versions/{number}/archive",
+        response_class=StreamingResponse,
+        **needs("pipeline.read"),
+    )
+    def get_code(call: CallIn, project: str, name: str, number: Number) -> StreamingResponse:
+        """Download a version's code as one zip."""
+        return answer_code(objects, *find_version(call, project, f"{name}@{number}"))
+
+
+def find_version(call: Call, project: str, address: str) -> tuple[str, PipelineVersion]:
+    """Give the project's id and a version in it, if the caller may read pipelines there."""
+
+    def look(tx: Transaction) -> tuple[str, PipelineVersion]:
+        project_id = open_project(tx, call.actor, project, "pipeline.read").id
+        return project_id, actions.get_version(tx, project_id, address)
+
+    return call.read(look)
+
+
+def answer_code(
+    objects: ObjectStore, project_id: str, version: PipelineVersion
+) -> StreamingResponse:
+    """Send the files of a version's code as one zip."""
+    files = read_manifest(objects, version.manifest_key).files
+    pairs = ((one.raw_path, object_key(project_id, one.digest)) for one in files)
+    return answer_zip(objects, pairs, f"{version.pipeline}-{version.number}.zip")
+
+
+def push_files(
+    call: Call, objects: ObjectStore, project: str, files: list[FileEntry], name: str | None
+) -> PipelineVersion:
+    """Push code whose contents were sent as a new version; ``name`` else stands in the code.
+
+    Raises:
+        InvalidError: the files can't be code, or the name can't be told.
+    """
+    project_id = open_for(call, project, "pipeline.write")
+    entries, key = keep_code(objects, project_id, files)
+    text = _read_text(objects, project_id, entries, "pipeline.py")
+    chosen, function = choose_name(name, entries, text)
+    requirements = _read_text(objects, project_id, entries, "requirements.txt")
+    return call.make(
+        lambda tx: actions.push_version(
+            tx,
+            call.actor,
+            project_id,
+            chosen,
+            manifest_key=key,
+            function=function,
+            requirements=requirements,
+        )
+    )
 
 
 def open_for(call: Call, project: str, permission: str) -> str:

@@ -57,6 +57,15 @@ def find_version(
     return None if row is None else _to_version(row)
 
 
+def find_newest_ready(tx: Transaction, project_id: str, name: str) -> PipelineVersion | None:
+    """Give the newest version that can run."""
+    query = _versions().where(
+        pipeline.c.project_id == project_id, pipeline.c.name == name, _version.c.state == "ready"
+    )
+    row = tx.one(query.order_by(_version.c.number.desc()).limit(1))
+    return None if row is None else _to_version(row)
+
+
 def find_by_id(tx: Transaction, version_id: str) -> tuple[str, PipelineVersion] | None:
     """Give a version with its project's id."""
     query = _versions().add_columns(pipeline.c.project_id).where(_version.c.id == version_id)
@@ -81,9 +90,14 @@ def list_versions(
 
 
 def list_pipelines(
-    tx: Transaction, project_id: str, after: str, limit: int, name: str | None = None
+    tx: Transaction,
+    project_id: str,
+    after: str,
+    limit: int,
+    name: str | None = None,
+    search: str = "",
 ) -> list[Pipeline]:
-    """List a project's pipelines by name, or the one of a name."""
+    """List a project's pipelines by name, or the one of a name; ``search`` is a part of it."""
     query = (
         sa.select(
             pipeline.c.id,
@@ -105,6 +119,8 @@ def list_pipelines(
     )
     if name is not None:
         query = query.where(pipeline.c.name == name)
+    if search:
+        query = query.where(pipeline.c.name.contains(search.lower(), autoescape=True))
     made = []
     for row in tx.rows(query):
         facts = dict(row._mapping)  # noqa: SLF001 - its public name.

@@ -21,6 +21,7 @@ from millpond.pipelines.port import PipelineTools
 from millpond.pipelines.single import run_task
 from millpond.pipelines.specs import store
 from millpond.pipelines.specs.actions import COMPILE_KIND
+from millpond.pipelines.specs.logs import compiled_prefix
 from millpond.pipelines.specs.reading import SPEC_BYTES_MOST, read_faults, read_spec
 from millpond.pipelines.specs.rules import reason_of
 from millpond.pipelines.values import PipelineSpec, PipelineVersion
@@ -125,16 +126,16 @@ def _compile(tools: PipelineTools, lease: Lease, loaded: _Loaded) -> _Outcome:
 
 def _task(tools: PipelineTools, lease: Lease, loaded: _Loaded, environment: str) -> TaskSpec:
     version = loaded.version
-    attempt = f"{version.id}/{lease.job.id}/{lease.fence}"
+    attempt = f"{lease.job.id}/{lease.fence}"
     return TaskSpec(
-        key=f"compile/{attempt}",
+        key=f"compile/{version.id}/{attempt}",
         user_id=str(lease.job.facts["user_id"]),
         project_id=loaded.project_id,
         environment=environment,
         code=stage_code(tools.objects, loaded.project_id, version.manifest_key),
         code_digest=version.code_digest,
         entry=Entry("millpond.compile:compile_folder", {"name": loaded.function}),
-        output_prefix=f"projects/{loaded.project_id}/compiled/{attempt}",
+        output_prefix=f"{compiled_prefix(loaded.project_id, version.id)}{attempt}",
         limits=Limits(
             memory_bytes=_MEMORY,
             disk_bytes=_DISK,
