@@ -1,5 +1,6 @@
 """What every test may ask for: a database, an object store, a clock; all real, all cleaned up."""
 
+import asyncio
 import importlib
 import os
 import secrets
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,14 +23,22 @@ import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
+import uvicorn
 
 import millpond
+from millpond import main
+from millpond.ground.actor import SYSTEM, Actor
 from millpond.ground.clock import SetClock
+from millpond.ground.settings import load_settings
+from millpond.house import House, open_house
+from millpond.people.accounts import actions as accounts
+from millpond.people.actions import add_project, set_member
 from millpond.storage import migrate
 from millpond.storage.database import Database, metadata
 from millpond.storage.folder import FolderStore
 from millpond.storage.port import ObjectStore
 from millpond.storage.s3 import S3Store
+from millpond.web.serving import listen, url_of
 
 STRICT = os.environ.get("MILLPOND_TEST_STRICT") == "1"
 BUCKET = "millpond-tests"
@@ -391,3 +401,77 @@ def objects(request: pytest.FixtureRequest) -> ObjectStore:
 def clock() -> SetClock:
     """Stand still at noon on the first of May 2026, until moved."""
     return SetClock(datetime(2026, 5, 1, 12, tzinfo=UTC))
+
+
+# The whole house -----------------------------------------------------------------------------
+
+
+class PortalSite:
+    """A server with its portal, and people in every role of the project ``birds``.
+
+    ``root`` administers the site; ``owner``, ``editor`` and ``viewer`` are members; ``stranger``
+    is signed up and no member.
+    """
+
+    people = ("root", "owner", "editor", "viewer", "stranger")
+
+    def __init__(self, url: str, app: Any, house: House) -> None:
+        self.url, self.app, self.house, self.database = url, app, house, house.database
+        with self.database.transaction() as tx:
+            self.users = {
+                name: accounts.add_user(tx, SYSTEM, name, is_admin=name == "root")
+                for name in self.people
+            }
+            owner = self.actor("owner")
+            self.project_id = add_project(tx, owner, "birds").id
+            for role in ("editor", "viewer"):
+                set_member(tx, owner, "birds", role, role)
+
+    def actor(self, who: str) -> Actor:
+        return Actor(self.users[who].id, who, is_admin=who == "root")
+
+    def token(self, who: str) -> str:
+        user = self.users[who]
+        return self.database.change(lambda tx: accounts.add_session(tx, user, "test")).text
+
+    def cookie(self, who: str) -> tuple[str, str]:
+        return self.app.state.session_cookie, self.token(who)
+
+    @contextmanager
+    def browser(self, who: str = "") -> Iterator[httpx.Client]:
+        """Give a client that behaves as a browser's page does: cookie, and where it comes from."""
+        headers = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=30) as http:
+            if who:
+                http.cookies.set(*self.cookie(who))
+            yield http
+
+
+@contextmanager
+def serve_portal(settings: dict[str, str], data: Path) -> Iterator[PortalSite]:
+    chosen = load_settings(None, {"MILLPOND_ENGINE_SLOTS": "2", **settings})
+    with (
+        listen("127.0.0.1", 0) as listening,
+        open_house(chosen, data, url_of(listening)) as house,
+    ):
+        app, pool = main.build_app(house), main.build_pool(house)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
+        thread.start()
+        pool.start()
+        try:
+            yield PortalSite(url_of(listening), app, house)
+        finally:
+            pool.stop(20)
+            house.hub.is_closed = True
+            server.should_exit = server.force_exit = True
+            thread.join(20)
+            house.dispatcher.close()
+
+
+@pytest.fixture
+def portal_site(database: Database, tmp_path: Path) -> Iterator[PortalSite]:
+    """Give a served house with its portal on each kind of database."""
+    url = database.engine.url.render_as_string(hide_password=False)
+    with serve_portal({"MILLPOND_DATABASE_URL": url}, tmp_path / "data") as site:
+        yield site

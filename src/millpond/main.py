@@ -8,8 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -19,26 +18,19 @@ from uv import find_uv_bin
 
 from millpond.audit import actions as audit
 from millpond.audit import routes as audit_routes
-from millpond.audit.keys import RotatingKey
-from millpond.audit.opening import open_own_key
 from millpond.audit.values import ProjectRef
 from millpond.client.local import default_data_folder
 from millpond.engine import routes as engine_routes
-from millpond.engine.dispatch import Dispatcher
-from millpond.engine.local import LocalEngine
-from millpond.engine.rules import Unisolated
 from millpond.engine.system import Installation
-from millpond.engine.transfer import ObjectTransfer
-from millpond.engine.values import Limits
 from millpond.environments import routes as environment_routes
 from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
 from millpond.environments.sources import SandboxedSources
-from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
 from millpond.ground.logs import set_up_logs
 from millpond.ground.settings import Settings, load_settings
+from millpond.house import House, caps_of, index_variables, is_loopback, open_house
 from millpond.jobs import actions as jobs
 from millpond.jobs import routes as job_routes
 from millpond.jobs.pool import Pool
@@ -48,10 +40,9 @@ from millpond.lake.values import LakeLimits
 from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
-from millpond.people.accounts import store as account_store
 from millpond.people.actions import open_project, require, secret_values
 from millpond.people.passwords import Passwords
-from millpond.people.vault import SecretBox, open_local_key, open_own_box
+from millpond.people.vault import open_local_key
 from millpond.pipelines import routes as pipeline_routes
 from millpond.pipelines.outputs.collect import collect
 from millpond.pipelines.port import Pace, PipelineTools
@@ -59,14 +50,13 @@ from millpond.pipelines.runs import tasks as run_tasks
 from millpond.pipelines.runs.actions import RUN_KIND
 from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
-from millpond.storage import events, migrate
+from millpond.portal import hang_pages
+from millpond.storage import events
 from millpond.storage import routes as object_routes
 from millpond.storage.chores import Chore, Housekeeper
-from millpond.storage.database import Database, Transaction
+from millpond.storage.database import Transaction
 from millpond.storage.folder import FolderStore
 from millpond.storage.locking import FolderLock
-from millpond.storage.opening import open_database, open_objects
-from millpond.storage.port import ObjectStore
 from millpond.web import health, metrics, sse
 from millpond.web.frame import build_frame
 from millpond.web.hosts import Hosts
@@ -76,103 +66,6 @@ VERSION = version_of("millpond")
 _API = "/api/v1"
 EXIT_CODES = {409: 5, 422: 6, 503: 7}  # By the fault's status; as the command line's.
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
-
-
-@dataclass(frozen=True)
-class House:
-    """What a server has opened, for the rooms to use."""
-
-    settings: Settings
-    data: Path
-    url: str
-    database: Database
-    objects: ObjectStore
-    seal_key: RotatingKey
-    box: SecretBox
-    engine: LocalEngine
-    dispatcher: Dispatcher
-    builder: UvBuilder
-    hub: sse.EventHub
-    meters: metrics.Meters
-    uses: accounts.LastUses
-
-
-# Opening ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
-    """Open everything, and close it in the reverse order at the end."""
-    with ExitStack() as stack:
-        database = open_database(settings.database, data)
-        stack.callback(database.close)
-        migrate.upgrade(database)
-        keys, accept = data / "keys", settings.server.accept_new_keys
-        objects = open_objects(settings.objects, data, url)
-        engine = LocalEngine(
-            ObjectTransfer(objects),
-            _folder(settings.engine.scratch_folder, data / "scratch"),
-            slots=settings.engine.slots or None,
-            idle_most=settings.engine.idle_sandboxes,
-            idle_seconds=settings.engine.idle_seconds,
-            unisolated=lambda: _unisolated(settings, database),
-        )
-        stack.callback(engine.close)
-        builder = UvBuilder(
-            _folder(settings.environments.folder, data / "environments"),
-            uv=Path(find_uv_bin()),
-            interpreter=Path(settings.environments.python or choose_interpreter()),
-            environment=_index_variables(settings, os.environ),
-            seconds=settings.environments.build_seconds,
-            objects=objects,
-        )
-        builder.sweep()
-        yield House(
-            settings=settings,
-            data=data,
-            url=url,
-            database=database,
-            objects=objects,
-            seal_key=open_own_key(database, keys, accept_new=accept),
-            box=open_own_box(database, keys, accept_new=accept),
-            engine=engine,
-            dispatcher=Dispatcher(engine, _caps(settings)),
-            builder=builder,
-            hub=sse.EventHub(database),
-            meters=metrics.Meters(),
-            uses=accounts.LastUses(),
-        )
-
-
-def _unisolated(settings: Settings, database: Database) -> Unisolated:
-    return Unisolated(
-        is_allowed=settings.engine.allow_unisolated,
-        is_loopback=_is_loopback(settings.server.host),
-        accounts=database.read(account_store.count_users),
-    )
-
-
-def _caps(settings: Settings) -> Limits:
-    names = ("memory_bytes", "disk_bytes", "processes", "seconds")
-    return Limits(**{name: getattr(settings.engine, f"task_{name}") for name in names})
-
-
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host in ("::1", "localhost")
-
-
-def _folder(chosen: str, default: Path) -> Path:
-    return Path(chosen).expanduser().absolute() if chosen else default
-
-
-def _index_variables(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    chosen = settings.environments
-    variables = dict(environ)
-    if chosen.index_url:
-        variables["UV_DEFAULT_INDEX"] = chosen.index_url
-    if not chosen.allow_network:
-        variables["UV_OFFLINE"] = "1"
-    return variables
 
 
 # Joining ---------------------------------------------------------------------------------------
@@ -199,13 +92,14 @@ def build_app(house: House) -> FastAPI:
         app.include_router(object_routes.routes(house.objects))
     for router in _rooms(house):
         app.include_router(router, prefix=_API)
+    hang_pages(app, house, VERSION)
     return app
 
 
 def _hosts(house: House) -> Hosts:
     server = house.settings.server
     # On a network, others may reach a server by names that it was never told.
-    return Hosts([house.url], is_any=not (server.url or _is_loopback(server.host)))
+    return Hosts([house.url], is_any=not (server.url or is_loopback(server.host)))
 
 
 def _rooms(house: House) -> Iterator[APIRouter]:
@@ -291,10 +185,10 @@ def _sources(house: House) -> SandboxedSources:
         dispatcher=house.dispatcher,
         objects=house.objects,
         uv=Path(find_uv_bin()),
-        environment=_index_variables(settings, os.environ),
+        environment=index_variables(settings, os.environ),
         is_isolated=lambda: all(node.isolated for node in house.engine.nodes()),
         seconds=settings.environments.build_seconds,
-        caps=_caps(settings),
+        caps=caps_of(settings),
     )
 
 

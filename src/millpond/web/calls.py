@@ -12,11 +12,17 @@ from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from millpond.ground.actor import Actor
-from millpond.ground.errors import ConflictError, Fault, InvalidError, NotSignedInError
+from millpond.ground.errors import (
+    ConflictError,
+    Fault,
+    InvalidError,
+    NotAllowedError,
+    NotSignedInError,
+)
 from millpond.ground.page import PAGE_LIMIT, PAGE_LIMIT_MOST
 from millpond.storage.database import Database, Transaction
 from millpond.web import store
-from millpond.web.hosts import is_numeric_or_local
+from millpond.web.hosts import READING, is_numeric_or_local
 from millpond.web.intake import check_json
 
 T = TypeVar("T")
@@ -167,9 +173,43 @@ def _replay(kept: store.KeptAnswer, digest: str) -> None:
 
 
 def token_of(request: Request) -> str:
-    """Take the bearer token from the Authorization header, and from nowhere else."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    """Take the token: from the Authorization header, else from the portal's cookie.
+
+    Raises:
+        NotAllowedError: it comes by cookie, would change something, and is no page of ours that
+            sends it.
+    """
+    given = request.headers.get("authorization", "")
+    if given:
+        scheme, _, token = given.partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
+    name: str = getattr(request.app.state, "session_cookie", "")
+    token = request.cookies.get(name, "") if name else ""
+    if token:
+        check_same_origin(request)
+    return token
+
+
+def check_same_origin(request: Request) -> None:
+    """Refuse what would change something and does not come from a page of this server.
+
+    Browsers send cookies along with what other sites make them send; they also say where it
+    comes from (Sec-Fetch-Site; older ones Origin, which the gate has compared with the Host).
+
+    Raises:
+        NotAllowedError: it comes from elsewhere, or does not say.
+    """
+    if request.method in READING:
+        return
+    site = request.headers.get("sec-fetch-site", "")
+    origin = request.headers.get("origin", "")
+    if site == "same-origin" or (not site and origin not in ("", "null")):
+        return
+    raise NotAllowedError(
+        "This did not come from a page of Millpond.",
+        next_step="Open the page here and send it from there; programs send"
+        " `Authorization: Bearer TOKEN`.",
+    )
 
 
 def is_local(request: Request) -> bool:

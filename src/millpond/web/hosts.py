@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from millpond.ground.errors import NotAllowedError
 
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Hosts:
@@ -42,7 +42,7 @@ class Hosts:
                 next_step="Use its own address, or let an administrator set `server.url` to the"
                 " address that others reach it by.",
             )
-        if origin and method not in _READING:
+        if origin and method not in READING:
             place = urlsplit(origin).netloc.lower()
             if not place or place not in {host.lower(), *self._places}:
                 raise NotAllowedError(

@@ -207,7 +207,7 @@ def routes(hub: EventHub, open_project: OpenProject) -> APIRouter:
 
         Each event has its number as id, its kind as name, and JSON data: topic, facts, at.
         """
-        number = _number(last_event_id or after)
+        number = number_of(last_event_id or after)
 
         def check(tx: Transaction) -> str:
             return open_project(tx, call.actor, project)
@@ -222,7 +222,7 @@ def routes(hub: EventHub, open_project: OpenProject) -> APIRouter:
             )
 
         async def may_still() -> bool:
-            return await _may_still(request, call, check)
+            return await may_still_hear(request, call, check)
 
         stream = _stream(hub, user_id, hub.follow(project_id, topic, number), may_still)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -254,7 +254,10 @@ async def _stream(
             del hub.streams[user_id]
 
 
-async def _may_still(request: Request, call: Call, check: Callable[[Transaction], object]) -> bool:
+async def may_still_hear(
+    request: Request, call: Call, check: Callable[[Transaction], object]
+) -> bool:
+    """Tell whether a caller may go on listening."""
     try:
         if await find_caller(request) is None:
             return False
@@ -266,7 +269,12 @@ async def _may_still(request: Request, call: Call, check: Callable[[Transaction]
     return True
 
 
-def _number(text: str | None) -> int | None:
+def number_of(text: str | None) -> int | None:
+    """Read the number of the event that was seen last.
+
+    Raises:
+        InvalidError: it is no number.
+    """
     if not text:
         return None
     if not _NUMBER.fullmatch(text):

@@ -1,0 +1,124 @@
+"""What a server has opened: database, objects, engine, keys; and how it opens and closes them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from millpond.audit.keys import RotatingKey
+from millpond.audit.opening import open_own_key
+from millpond.engine.dispatch import Dispatcher
+from millpond.engine.local import LocalEngine
+from millpond.engine.rules import Unisolated
+from millpond.engine.transfer import ObjectTransfer
+from millpond.engine.values import Limits
+from millpond.environments.uv import UvBuilder, choose_interpreter
+from millpond.ground.settings import Settings
+from millpond.people.accounts import actions as accounts
+from millpond.people.accounts import store as account_store
+from millpond.people.vault import SecretBox, open_own_box
+from millpond.storage import migrate
+from millpond.storage.database import Database
+from millpond.storage.opening import open_database, open_objects
+from millpond.storage.port import ObjectStore
+from millpond.web import metrics, sse
+
+
+@dataclass(frozen=True)
+class House:
+    """What a server has opened, for the rooms to use."""
+
+    settings: Settings
+    data: Path
+    url: str
+    database: Database
+    objects: ObjectStore
+    seal_key: RotatingKey
+    box: SecretBox
+    engine: LocalEngine
+    dispatcher: Dispatcher
+    builder: UvBuilder
+    hub: sse.EventHub
+    meters: metrics.Meters
+    uses: accounts.LastUses
+
+
+@contextmanager
+def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
+    """Open everything, and close it in the reverse order at the end."""
+    with ExitStack() as stack:
+        database = open_database(settings.database, data)
+        stack.callback(database.close)
+        migrate.upgrade(database)
+        keys, accept = data / "keys", settings.server.accept_new_keys
+        objects = open_objects(settings.objects, data, url)
+        engine = LocalEngine(
+            ObjectTransfer(objects),
+            _folder(settings.engine.scratch_folder, data / "scratch"),
+            slots=settings.engine.slots or None,
+            idle_most=settings.engine.idle_sandboxes,
+            idle_seconds=settings.engine.idle_seconds,
+            unisolated=lambda: _unisolated(settings, database),
+        )
+        stack.callback(engine.close)
+        builder = UvBuilder(
+            _folder(settings.environments.folder, data / "environments"),
+            uv=Path(find_uv_bin()),
+            interpreter=Path(settings.environments.python or choose_interpreter()),
+            environment=index_variables(settings, os.environ),
+            seconds=settings.environments.build_seconds,
+            objects=objects,
+        )
+        builder.sweep()
+        yield House(
+            settings=settings,
+            data=data,
+            url=url,
+            database=database,
+            objects=objects,
+            seal_key=open_own_key(database, keys, accept_new=accept),
+            box=open_own_box(database, keys, accept_new=accept),
+            engine=engine,
+            dispatcher=Dispatcher(engine, caps_of(settings)),
+            builder=builder,
+            hub=sse.EventHub(database),
+            meters=metrics.Meters(),
+            uses=accounts.LastUses(),
+        )
+
+
+def _unisolated(settings: Settings, database: Database) -> Unisolated:
+    return Unisolated(
+        is_allowed=settings.engine.allow_unisolated,
+        is_loopback=is_loopback(settings.server.host),
+        accounts=database.read(account_store.count_users),
+    )
+
+
+def caps_of(settings: Settings) -> Limits:
+    """Give the most that one task may ask for."""
+    names = ("memory_bytes", "disk_bytes", "processes", "seconds")
+    return Limits(**{name: getattr(settings.engine, f"task_{name}") for name in names})
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    return host.startswith("127.") or host in ("::1", "localhost")
+
+
+def _folder(chosen: str, default: Path) -> Path:
+    return Path(chosen).expanduser().absolute() if chosen else default
+
+
+def index_variables(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables by which uv finds the package index."""
+    chosen = settings.environments
+    variables = dict(environ)
+    if chosen.index_url:
+        variables["UV_DEFAULT_INDEX"] = chosen.index_url
+    if not chosen.allow_network:
+        variables["UV_OFFLINE"] = "1"
+    return variables

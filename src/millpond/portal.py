@@ -1,0 +1,68 @@
+"""The portal: joins the rooms' pages. Made at the first visit, so that a server starts quickly.
+
+A room adds its ``NAV`` and its ``pages(...)`` in one line each.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+
+from millpond.ground.actor import Actor
+from millpond.ground.errors import MillpondError
+from millpond.house import House
+from millpond.people.actions import open_project, permissions_in, permissions_on_site
+from millpond.storage.database import Transaction
+from millpond.web import assets, live
+from millpond.web.portal import Later, NavItem, Portal, Surroundings
+from millpond.web.site import SiteMount, build_site, without_portal
+
+_STATIC = Path(assets.__file__).parent / "static"
+_NAV: tuple[tuple[NavItem, ...], ...] = ()
+
+
+def hang_pages(app: FastAPI, house: House, version: str) -> None:
+    """Hang the pages below the REST interface; without assets, an answer that says so."""
+    built = assets.Assets(_STATIC)
+    if not built.is_there:
+        app.add_route("/", without_portal)
+        return
+    portal = Portal(
+        built,
+        survey,
+        url=house.url,
+        version=version,
+        nav=chain.from_iterable(_NAV),
+    )
+    app.state.session_cookie = portal.session_cookie
+    site = Later(lambda: build_site(app, portal, (*_frame(house, built), *_rooms(house, portal))))
+    app.state.site = site
+    app.router.routes.append(SiteMount(site))
+
+
+def survey(tx: Transaction, actor: Actor, name: str) -> Surroundings:
+    """Tell what an actor may do on the site, and in the project of this name if they see it."""
+    permissions = permissions_on_site(actor)
+    if not name:
+        return Surroundings(permissions)
+    try:
+        project = open_project(tx, actor, name, "project.read")
+    except MillpondError:
+        return Surroundings(permissions)
+    return Surroundings(
+        permissions | permissions_in(actor, project), project.name, project.is_archived
+    )
+
+
+def _frame(house: House, built: assets.Assets) -> Iterator[APIRouter]:
+    def may_listen(tx: Transaction, actor: Actor, name: str) -> str:
+        return open_project(tx, actor, name, "project.read").id
+
+    yield assets.routes(built)
+    yield live.routes(house.hub, may_listen)
+
+
+def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
+    del house, portal
+    yield from ()

@@ -1,0 +1,67 @@
+"""How numbers, sizes and times are written on pages."""
+
+import json
+from datetime import UTC, datetime
+
+from markupsafe import Markup, escape
+
+NOTHING = "\N{EN DASH}"
+_SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def write_size(count: float | None) -> str:
+    """Write bytes in units of a thousand: ``1.5 MB``; a dash for None."""
+    if count is None:
+        return NOTHING
+    value, unit = float(count), 0
+    while abs(value) >= 999.5 and unit < len(_SIZES) - 1:  # noqa: PLR2004 - 1000 when rounded.
+        value, unit = value / 1000, unit + 1
+    shown = f"{value:.0f}" if unit == 0 or value >= 100 else f"{value:.1f}"  # noqa: PLR2004
+    return f"{shown} {_SIZES[unit]}"
+
+
+def write_number(value: float | None) -> str:
+    """Write a number with thin spaces between thousands; a dash for None."""
+    if value is None:
+        return NOTHING
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return text.replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def write_duration(seconds: float | None) -> str:
+    """Write seconds as people say them: ``0.4 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 10:  # noqa: PLR2004
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def write_time(when: datetime | None) -> Markup:
+    """Write a time that the page's script shows in the reader's zone; a dash for None."""
+    if when is None:
+        return Markup("{}").format(NOTHING)
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    text = when.astimezone(UTC)
+    shown = f"{text:%Y-%m-%d %H:%M} UTC"
+    return Markup('<time datetime="{}">{}</time>').format(text.isoformat(), shown)
+
+
+def write_json(value: object) -> str:
+    """Write JSON for an attribute or for reading; the template escapes it."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def write_pretty(value: object) -> Markup:
+    """Write JSON over several lines, to be read."""
+    text = json.dumps(value, ensure_ascii=False, default=str, indent=2)
+    return Markup('<pre class="mb-0" tabindex="0">{}</pre>').format(escape(text))
