@@ -102,6 +102,12 @@ def size_text(size: float) -> str:
     raise AssertionError
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: 1 seal, 2 seals, 3 entries."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def seconds_text(seconds: float) -> str:
     """Write a duration as people say it."""
     if seconds < 60:  # noqa: PLR2004 - a minute.

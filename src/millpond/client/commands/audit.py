@@ -13,7 +13,7 @@ from millpond.client.audit import SITE
 from millpond.client.call import EXISTING, Call, shared, yes_option
 from millpond.client.client import Client
 from millpond.client.exits import NotGenuineError
-from millpond.client.screen import Column, to_json
+from millpond.client.screen import Column, counted, to_json
 from millpond.client.verifying import verify_file
 
 _NEWEST = 50
@@ -119,18 +119,33 @@ def write_proof(call: Call, number: int, file: Path, site: bool, overwrite: bool
 @click.option("--key", type=EXISTING, help="The server's public keys, kept from `log key`.")
 @click.option("--checkpoint", type=EXISTING, help="A checkpoint kept from `log checkpoint`.")
 @site_option
+@click.option(
+    "--all", "is_all", is_flag=True, help="Every record one may read: the projects', the site's."
+)
 @shared
 def verify_log(
-    call: Call, file: Path | None, key: Path | None, checkpoint: Path | None, site: bool
+    call: Call,
+    file: Path | None,
+    key: Path | None,
+    checkpoint: Path | None,
+    site: bool,
+    is_all: bool,
 ) -> None:
     """Check an exported FILE, or the proof of one entry, here, with no server and no network.
 
-    Without FILE it exports and checks the whole record.
+    Without FILE it exports and checks the whole record of the project; with --all that of every
+    project, and for an administrator all of the site's, each named with its verdict.
 
     The first entry that was changed, removed, reordered, truncated or added is named. Without
     --key the keys come from the server, so that then the server's word is part of the proof.
     """
+    if is_all and (file is not None or site):
+        raise click.UsageError("--all goes with neither FILE nor --site.")
     kept = checkpoint.read_text() if checkpoint else None
+    if is_all:
+        with call.client() as client:
+            verify_all(call, client, key.read_text() if key else None, kept)
+        return
     if file is not None and key is not None:
         verdict = verify_file(file, key.read_text(), kept)
     else:
@@ -141,9 +156,8 @@ def verify_log(
             else:
                 verdict = verify_online(client, keys, SITE if site else None, kept)
     if not verdict.is_ok:
-        where = f" (entry {verdict.entry})" if verdict.entry is not None else ""
         raise NotGenuineError(
-            f"The log is not genuine: {verdict.kind}{where}: {verdict.message}",
+            f"The log is {verdict_text(verdict)}",
             next_step="Compare with an older export and find out who could write to the server.",
             kind=verdict.kind,
             entry=verdict.entry,
@@ -151,11 +165,40 @@ def verify_log(
             chain=verdict.chain,
             project=verdict.project,
         )
+    call.say(f"The log is {verdict_text(verdict)}", verdict)
+
+
+def verify_all(call: Call, client: Client, keys: str | None, checkpoint: str | None) -> None:
+    """Check each record that the caller may read; name each with its verdict."""
+    is_admin = client.account.me().user.is_admin
+    keys = keys or json.dumps(to_json(client.log.key()))
+    names = [one.name for one in client.projects.list(is_all=is_admin)]
+    chains = ([("the site", SITE)] if is_admin else []) + [(f"project {n}", n) for n in names]
+    found: dict[str, Verdict] = {}
+    for shown, name in chains:
+        found[shown] = verify_online(client, keys, name, checkpoint)
+        call.report(f"The log of {shown} is {verdict_text(found[shown])}")
+    bad = [shown for shown, verdict in found.items() if not verdict.is_ok]
+    if bad:
+        raise NotGenuineError(
+            f"{counted(len(bad), 'log')} of {len(found):,} not genuine: {', '.join(bad)}.",
+            next_step="Compare with older exports and find out who could write to the server.",
+            logs={shown: to_json(verdict) for shown, verdict in found.items()},
+        )
     call.say(
-        f"The log is genuine: {verdict.entries:,} entries, {verdict.seals:,} seals"
-        + (f", the last of {verdict.last_seal_at}." if verdict.last_seal_at else "."),
-        verdict,
+        f"All genuine: {counted(len(found), 'log')}.",
+        {"is_ok": True, "logs": {shown: to_json(verdict) for shown, verdict in found.items()}},
     )
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Say what a check has found, after "The log is"."""
+    if not verdict.is_ok:
+        where = f" (entry {verdict.entry})" if verdict.entry is not None else ""
+        return f"not genuine: {verdict.kind}{where}: {verdict.message}"
+    counts = f"{counted(verdict.entries, 'entry')}, {counted(verdict.seals, 'seal')}"
+    last = f", the last of {verdict.last_seal_at}" if verdict.last_seal_at else ""
+    return f"genuine: {counts}{last}."
 
 
 def verify_online(

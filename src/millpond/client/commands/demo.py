@@ -25,7 +25,7 @@ from millpond.client.commands.runs import check_end
 from millpond.client.exits import NotGenuineError
 from millpond.client.local import LocalServer, default_data_folder, find_server
 from millpond.client.process import ServerProcess, answers, start_server
-from millpond.client.screen import seconds_text, size_text, to_json
+from millpond.client.screen import counted, seconds_text, size_text, to_json
 from millpond.client.walking import LocalFile, find_files
 from millpond.environments.values import EnvironmentVersion
 from millpond.ground.errors import ConflictError, InvalidError, NotFoundError
@@ -241,7 +241,8 @@ def _tell_verdict(call: Call, client: Client) -> None:
             next_step="Somebody changed the data folder: make a new one with --data DIR.",
         )
     call.report(
-        f"Log:        genuine: {verdict.entries:,} entries, {verdict.seals:,} seals, checked here"
+        f"Log:        genuine: {counted(verdict.entries, 'entry')},"
+        f" {counted(verdict.seals, 'seal')}, checked here"
     )
 
 
