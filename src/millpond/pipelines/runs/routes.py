@@ -42,27 +42,7 @@ def _add_starting(router: APIRouter, objects: ObjectStore, has_program: HasProgr
     @router.post("/runs", status_code=201, **needs("pipeline.run"))
     def start_run(call: CallIn, project: str, asked: RunIn) -> Run:
         """Start a run of a pipeline, or of a program sent with it; it is queued and driven."""
-        project_id = open_for(call, project, "pipeline.run")
-        if (asked.pipeline is None) == (asked.program is None):
-            raise InvalidError(
-                "A run is one of a pipeline or of a program.",
-                next_step="Name one of them.",
-                faults=[Fault("pipeline", "exactly one of pipeline and program is needed")],
-            )
-        what: str | actions.Program = asked.pipeline or ""
-        if asked.program is not None:
-            what = _program(call, project_id, objects, asked, asked.program, has_program)
-        return call.make(
-            lambda tx: actions.start_run(
-                tx,
-                call.actor,
-                project_id,
-                what,
-                inputs=asked.inputs,
-                parameters=asked.parameters,
-                environment=asked.environment,
-            )
-        )
+        return start_asked(call, objects, project, asked, has_program)
 
     @router.post("/runs/{run}/cancel", **needs("run.cancel"))
     def cancel_run(call: CallIn, project: str, run: str) -> Run:
@@ -73,6 +53,37 @@ def _add_starting(router: APIRouter, objects: ObjectStore, has_program: HasProgr
             return actions.cancel_run(tx, call.actor, project_id, run)
 
         return call.change(cancel)
+
+
+def start_asked(
+    call: Call, objects: ObjectStore, project: str, asked: RunIn, has_program: HasProgram
+) -> Run:
+    """Start what a request asks for; contents of a program were sent before.
+
+    Raises:
+        InvalidError: something doesn't fit; lists every fault.
+    """
+    project_id = open_for(call, project, "pipeline.run")
+    if (asked.pipeline is None) == (asked.program is None):
+        raise InvalidError(
+            "A run is one of a pipeline or of a program.",
+            next_step="Name one of them.",
+            faults=[Fault("pipeline", "exactly one of pipeline and program is needed")],
+        )
+    what: str | actions.Program = asked.pipeline or ""
+    if asked.program is not None:
+        what = _program(call, project_id, objects, asked, asked.program, has_program)
+    return call.make(
+        lambda tx: actions.start_run(
+            tx,
+            call.actor,
+            project_id,
+            what,
+            inputs=asked.inputs,
+            parameters=asked.parameters,
+            environment=asked.environment,
+        )
+    )
 
 
 def _program(
