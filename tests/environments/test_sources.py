@@ -18,8 +18,8 @@ from millpond.engine.transfer import ObjectTransfer
 from millpond.environments import actions
 from millpond.environments.built import Wheel, join_wheels, list_wheels, read_pins
 from millpond.environments.indexes import Index, find_indexes
+from millpond.environments.listings import read_page
 from millpond.environments.logs import log_prefix, read_log
-from millpond.environments.pages import read_page
 from millpond.environments.rules import list_packages, make_lock
 from millpond.environments.sources import SandboxedSources
 from millpond.environments.tasks import make_build

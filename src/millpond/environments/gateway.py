@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from millpond.environments.indexes import Index, page_url
-from millpond.environments.pages import read_page
+from millpond.environments.listings import read_page
 from millpond.environments.port import OnLine
 
 _JSON = "application/vnd.pypi.simple.v1+json"
