@@ -21,7 +21,9 @@ from millpond.jobs.pool import Pool
 from millpond.lake.actions import add_version
 from millpond.lake.manifests import write_manifest
 from millpond.lake.values import FileEntry, Manifest, encode_path, object_key
+from millpond.people.actions import secret_values
 from millpond.people.tables import project, project_member, user_account
+from millpond.people.vault import SecretBox
 from millpond.pipelines.outputs.collect import collect
 from millpond.pipelines.port import Pace, PipelineTools
 from millpond.pipelines.runs import actions as runs
@@ -57,6 +59,7 @@ class World:
 
     def __init__(self, database, objects, folder, pace=PACE, poll=0.05, **engine):
         self.database, self.objects = database, objects
+        self.box = SecretBox(b"b" * 32)
         self.engine = LocalEngine(
             ObjectTransfer(objects),
             folder / "scratch",
@@ -82,7 +85,7 @@ class World:
         )
         handlers = {
             specs.COMPILE_KIND: make_compile(self.tools),
-            runs.RUN_KIND: make_run(self.tools, lambda tx, project_id, names: {}),
+            runs.RUN_KIND: make_run(self.tools, self.read_secrets),
             BUILD_KIND: make_build(database, objects, self.builder, None),
         }
         endings = {
@@ -94,6 +97,9 @@ class World:
             database, handlers, endings=endings, poll_seconds=poll, is_alone=True, workers=4
         )
         self.pool.start()
+
+    def read_secrets(self, tx, project_id, names):
+        return secret_values(tx, project_id, names, box=self.box)
 
     def close(self):
         self.pool.stop(5)

@@ -357,6 +357,11 @@ def secret_values(
     return {name: box.open(project_id, name, sealed[name]) for name in names}
 
 
+def missing_secrets(tx: Transaction, project_id: str, names: Sequence[str]) -> list[str]:
+    """Give those of the names that are no secret of a project, sorted; for other rooms."""
+    return sorted(set(names) - store.sealed_secrets(tx, project_id, names).keys())
+
+
 def _no_secrets(names: Sequence[str]) -> NotFoundError:
     return NotFoundError(
         f"The project has no secret {', '.join(names)}.",

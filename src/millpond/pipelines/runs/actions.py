@@ -9,11 +9,11 @@ from millpond.audit.actions import note
 from millpond.environments.actions import get_version as get_environment
 from millpond.ground.actor import Actor
 from millpond.ground.canonical import digest_of
-from millpond.ground.errors import ConflictError, InvalidError, NotFoundError
+from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import Page, decode_cursor, make_page
 from millpond.jobs.actions import put
-from millpond.people.actions import require
+from millpond.people.actions import missing_secrets, require
 from millpond.pipelines.pinning import pin_inputs
 from millpond.pipelines.rules import check_inputs, check_parameters, fill_parameters
 from millpond.pipelines.runs import store
@@ -138,6 +138,7 @@ def _check_fit(
     known = {each.field for each in missing}
     faults = missing + [each for each in check_inputs(spec, found) if each.field not in known]
     faults += check_parameters(spec, parameters)
+    faults += _check_secrets(tx, project_id, spec)
     if faults:
         count = "one thing does" if len(faults) == 1 else f"{len(faults)} things do"
         raise InvalidError(
@@ -147,6 +148,22 @@ def _check_fit(
             faults=faults,
         )
     return tuple(found[each.name] for each in spec.inputs if each.name in found)
+
+
+def _check_secrets(tx: Transaction, project_id: str, spec: PipelineSpec) -> list[Fault]:
+    """Name each secret that a step asks for and the project lacks, with how to set it."""
+    asking: dict[str, list[str]] = {}
+    for step in spec.steps:
+        for name in step.secrets:
+            asking.setdefault(name, []).append(step.name)
+    return [
+        Fault(
+            f"secrets.{name}",
+            f"step {', '.join(asking[name])} asks for the secret {name}, which the project does"
+            f" not have: set it with `millpond secret set {name}`",
+        )
+        for name in missing_secrets(tx, project_id, tuple(asking))
+    ]
 
 
 def _environment(
