@@ -12,14 +12,18 @@ from fastapi import APIRouter, FastAPI
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
 from millpond.house import House
+from millpond.lake.recent import show_datasets
+from millpond.people import pages as people_pages
 from millpond.people.actions import open_project, permissions_in, permissions_on_site
+from millpond.pipelines.runs.recent import show_runs
+from millpond.pipelines.specs.recent import show_pipelines
 from millpond.storage.database import Transaction
 from millpond.web import assets, live
 from millpond.web.portal import Later, NavItem, Portal, Surroundings
 from millpond.web.site import SiteMount, build_site, without_portal
 
 _STATIC = Path(assets.__file__).parent / "static"
-_NAV: tuple[tuple[NavItem, ...], ...] = ()
+_NAV: tuple[tuple[NavItem, ...], ...] = (people_pages.NAV,)
 
 
 def hang_pages(app: FastAPI, house: House, version: str) -> None:
@@ -64,5 +68,6 @@ def _frame(house: House, built: assets.Assets) -> Iterator[APIRouter]:
 
 
 def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
-    del house, portal
-    yield from ()
+    yield people_pages.pages(
+        portal, box=house.box, panels=(show_runs, show_datasets, show_pipelines)
+    )
