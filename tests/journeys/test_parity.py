@@ -33,6 +33,7 @@ PARITY: dict[str, tuple[str, str]] = {
     f"PATCH {P}": ("projects.change", "project change"),
     f"GET {P}/members": ("members.list", "member list"),
     f"PUT {P}/members/{{user}}": ("members.add", "member add"),
+    f"DELETE {P}/members/me": ("members.leave", "member leave"),
     f"DELETE {P}/members/{{user}}": ("members.remove", "member remove"),
     f"GET {P}/secrets": ("secrets.list", "secret list"),
     f"PUT {P}/secrets/{{name}}": ("secrets.set", "secret set"),

@@ -140,6 +140,10 @@ class MembersRoom(Room):
         """Take someone out of a project."""
         self._transport.delete(self._in(project, "members", user))
 
+    def leave(self, *, project: str | None = None) -> None:
+        """Leave a project oneself; its last owner cannot."""
+        self._transport.delete(self._in(project, "members", "me"))
+
 
 class TokensRoom(Room):
     """The caller's own sessions and API tokens."""

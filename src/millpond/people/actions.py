@@ -279,6 +279,22 @@ def remove_member(tx: Transaction, actor: Actor, project: str, user: str) -> Non
     note(tx, actor, "member.removed", f"member/{user}", project_id=found.id, before=before)
 
 
+def leave_project(tx: Transaction, actor: Actor, project: str) -> None:
+    """Give one's own role in a project up, whichever it is.
+
+    Raises:
+        NotFoundError: one is no member.
+        ConflictError: the project would lose its last owner.
+    """
+    found = open_project(tx, actor, project, "project.leave")
+    store.lock_project(tx, found.id)
+    store.remove_member(tx, found.id, actor.user_id)
+    _refuse_without_owner(tx, found, actor.name)
+    note(
+        tx, actor, "member.left", f"member/{actor.name}", project_id=found.id, before=found.role
+    )  # fmt: skip
+
+
 def _user_id(tx: Transaction, name: str) -> str:
     user_id = store.find_user_id(tx, name)
     if user_id is None:

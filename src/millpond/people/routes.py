@@ -78,6 +78,12 @@ def _add_members(router: APIRouter) -> None:
         """Give someone a role in a project."""
         return call.change(lambda tx: actions.set_member(tx, call.actor, project, user, body.role))
 
+    # Before the one for any user; nobody can be called "me".
+    @router.delete(path + "/me", status_code=204, tags=["members"], **needs("project.leave"))
+    def leave_project(call: CallIn, project: str) -> None:
+        """Leave a project oneself, whatever one's role; its last owner cannot."""
+        call.change(lambda tx: actions.leave_project(tx, call.actor, project))
+
     @router.delete(path + "/{user}", status_code=204, tags=["members"], **needs("member.write"))
     def remove_member(call: CallIn, project: str, user: str) -> None:
         """Take someone's role in a project away."""

@@ -23,6 +23,7 @@ PERMISSIONS: dict[str, str] = {
     "project.list": SIGNED_IN,
     "project.create": SIGNED_IN,
     "project.read": "viewer",
+    "project.leave": "viewer",
     "member.read": "viewer",
     "dataset.read": "viewer",
     "environment.read": "viewer",
@@ -46,6 +47,7 @@ PERMISSIONS: dict[str, str] = {
     "job.write": ADMIN,
     "system.read": ADMIN,
     "site_log.read": ADMIN,
+    "log_key.write": ADMIN,
     "setting.write": ADMIN,
 }
 """The one table of permissions: the least role in the project, everyone signed in, or the site's
@@ -58,7 +60,9 @@ ADMIN_IN_PROJECTS = frozenset(
 its data they add themselves as a member, which the project's log shows."""
 
 _IN_EVERY_SCOPE = frozenset({"profile.read"})  # A token may always ask whose it is.
-_ALLOWED_IN_ARCHIVE = frozenset({"project.write", "member.write", "run.cancel"})
+_ALLOWED_IN_ARCHIVE = frozenset(
+    {"project.write", "project.leave", "member.write", "run.cancel"}
+)
 
 
 def needs_project(permission: str) -> bool:

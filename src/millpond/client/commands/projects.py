@@ -154,6 +154,18 @@ def remove_member(call: Call, user: str, yes: bool) -> None:
     call.say(f"{user} is no member any more.", {"removed": user})
 
 
+@member.command("leave")
+@yes_option
+@shared
+def leave_project(call: Call, yes: bool) -> None:
+    """Leave the project yourself; an owner can add you again. Its last owner cannot leave."""
+    call.confirm("Leave the project, so that only an owner can bring you back?", yes=yes)
+    with call.client() as client:
+        name = client.projects.get().name
+        client.members.leave(project=name)
+    call.say(f"You are no member of {name!r} any more.", {"left": name})
+
+
 @click.group()
 def secret() -> None:
     """Set, list and remove a project's secrets; only steps that were granted one see it."""
