@@ -36,6 +36,8 @@ from millpond.jobs import routes as job_routes
 from millpond.jobs.pool import Pool
 from millpond.jobs.port import Ending, Handler
 from millpond.lake import routes as lake_routes
+from millpond.lake.uploads import parts as upload_parts
+from millpond.lake.uploads import routes as upload_routes
 from millpond.lake.values import LakeLimits
 from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
@@ -122,7 +124,9 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield people_routes.routes(box=house.box)
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
     yield job_routes.routes(_endings().keys(), _endings())
-    yield lake_routes.routes(house.objects, LakeLimits(**asdict(house.settings.lake)))
+    lake_limits = LakeLimits(**asdict(house.settings.lake))
+    yield lake_routes.routes(house.objects, lake_limits)
+    yield upload_routes.routes(house.objects, lake_limits)
     yield environment_routes.routes(house.objects)
     yield pipeline_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
@@ -227,7 +231,7 @@ def serve(settings: Settings, data: Path) -> None:
                     listening,
                     ready=ready,
                     closing=house.hub.close,
-                    stop_seconds=chosen.stop_seconds,
+                    chosen=chosen,
                 )
             finally:
                 pool.stop(chosen.stop_seconds)  # First, so that its handlers give their jobs back.
@@ -241,6 +245,7 @@ def _chores(house: House) -> list[Chore]:
         Chore(seconds, lambda tx: audit.seal_if_due(tx, key, seconds), at_end=True),
         Chore(_MINUTE, house.uses.write, at_end=True),
         Chore(_HOUR, events.forget_old),
+        Chore(_HOUR, lambda tx: upload_parts.clear(tx, house.objects)),
         Chore(_DAY, jobs.forget_old),
     ]
 

@@ -77,6 +77,9 @@ PARITY: dict[str, tuple[str, str]] = {
         "datasets.download_zip",
         "dataset download",
     ),
+    f"GET {P}/uploads": ("uploads.list", "upload list"),
+    f"GET {P}/uploads/{{upload}}": ("uploads.get", "upload show"),
+    f"DELETE {P}/uploads/{{upload}}": ("uploads.remove", "upload remove"),
     f"GET {P}/environments": ("environments.list", "env list"),
     f"POST {P}/environments": ("environments.make", "env make"),
     f"GET {P}/environments/{{name}}": ("environments.get", "env show"),
@@ -122,6 +125,10 @@ REASONS = {
     "HEAD /objects/{key}": "signed addresses, which the server itself gives out",
     "PUT /objects/{key}": "signed addresses, which the server itself gives out",
     "GET /openapi.json": "describes the others",
+    f"OPTIONS {P}/uploads": "part of tus, by which browsers send; `dataset push` sends by digest",
+    f"POST {P}/uploads": "part of tus, by which browsers send; `dataset push` sends by digest",
+    f"HEAD {P}/uploads/{{upload}}": "part of tus; GET tells the same",
+    f"PATCH {P}/uploads/{{upload}}": "part of tus; `dataset push` sends by digest",
 }
 LOCAL = {
     "up": "starts the server",

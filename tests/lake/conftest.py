@@ -9,6 +9,7 @@ import pytest
 
 from millpond.ground.actor import SYSTEM, Actor
 from millpond.lake.routes import STREAMED, routes
+from millpond.lake.uploads import routes as upload_routes
 from millpond.lake.values import LakeLimits
 from millpond.people.tables import project, project_member, user_account
 from millpond.web.frame import build_frame
@@ -16,7 +17,14 @@ from millpond.web.frame import build_frame
 ANA = Actor("user_ana", "ana")
 VERA = Actor("user_vera", "vera")
 BO = Actor("user_bo", "bo")
-LIMITS = LakeLimits(files=50, total_bytes=40 << 20, file_bytes=30 << 20, pack_bytes=4 << 20)
+LIMITS = LakeLimits(
+    files=50,
+    total_bytes=40 << 20,
+    file_bytes=30 << 20,
+    pack_bytes=4 << 20,
+    open_uploads=6,
+    unfinished_bytes=29 << 20,
+)
 
 
 def digest(data):
@@ -98,4 +106,10 @@ def http(people, objects):
         people, lambda tx, token, is_local: actors.get(token), streams=re.compile(STREAMED)
     )
     app.include_router(routes(objects, LIMITS), prefix="/api/v1")
+    app.include_router(upload_routes.routes(objects, LIMITS), prefix="/api/v1")
     return Http(app)
+
+
+@pytest.fixture
+def limits():
+    return LIMITS

@@ -27,6 +27,7 @@ _COMMANDS = {
     "token": ("people:token", "Your API tokens and sessions."),
     "secret": ("projects:secret", "Secrets that steps may be granted; never shown again."),
     "dataset": ("lake:dataset", "Push, list, show and download data."),
+    "upload": ("uploads:upload", "Uploads that were interrupted: list and remove."),
     "env": ("environments:env", "Environments: requirements locked and built."),
     "pipeline": ("pipelines:pipeline", "Push, list and show pipelines."),
     "preset": ("presets:preset", "Presets: named fillings of a pipeline's form."),

@@ -25,6 +25,7 @@ from millpond.client.presets import PresetsRoom
 from millpond.client.runs import RunsRoom
 from millpond.client.system import SystemRoom
 from millpond.client.transport import SignIn, Transport
+from millpond.client.uploads import UploadsRoom
 from millpond.ground.errors import NotSignedInError
 
 
@@ -68,6 +69,7 @@ class Client:
         self.tokens = TokensRoom(self.transport)
         self.secrets = SecretsRoom(self.transport, chosen)
         self.datasets = DatasetsRoom(self.transport, chosen)
+        self.uploads = UploadsRoom(self.transport, chosen)
         self.environments = EnvironmentsRoom(self.transport, chosen)
         self.pipelines = PipelinesRoom(self.transport, chosen)
         self.presets = PresetsRoom(self.transport, chosen)

@@ -5,6 +5,7 @@ is written from this table and tested against it.
 """
 
 import difflib
+import ipaddress
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -56,6 +57,17 @@ class ServerSettings:
     body_bytes: int = _setting(32 * _MIB, "Most bytes in a request's body.", least=64 * _KIB)
     stop_seconds: float = _setting(
         20.0, "Time that requests and jobs get when the server stops.", least=0, most=3600
+    )
+    connections: int = _setting(400, "Connections at the same time.", least=8, most=65_535)
+    idle_seconds: float = _setting(
+        30.0, "A connection without a request is closed after so long.", least=1, most=3600
+    )
+    header_seconds: float = _setting(
+        15.0, "Time for a request's headers to come.", least=1, most=600
+    )
+    trusted_proxies: str = _setting(
+        "",
+        "Proxies whose X-Forwarded-For is believed: addresses or networks, comma-separated.",
     )
     accept_new_keys: bool = _setting(
         default=False,
@@ -159,6 +171,13 @@ class LakeSettings:
     ratio: int = _setting(200, "Most bytes unpacked for each byte of an archive.", least=2)
     pack_files: int = _setting(5_000, "Most small files sent in one pack.", least=1)
     pack_bytes: int = _setting(64 * _MIB, "Most bytes of one pack.", least=_MIB)
+    open_uploads: int = _setting(1_000, "Most unfinished uploads of one person.", least=1)
+    unfinished_bytes: int = _setting(
+        400 * _GIB, "Most bytes of a project's unfinished uploads.", least=_MIB
+    )
+    upload_seconds: float = _setting(
+        7.0 * _DAY, "How long an upload waits for its next piece.", least=60
+    )
 
 
 @dataclass(frozen=True)
@@ -348,6 +367,18 @@ def _find_contradictions(settings: Settings) -> Iterator[Fault]:
         yield Fault("database.url", "must begin with postgresql:// or sqlite:///")
     if settings.server.url and not settings.server.url.startswith(("http://", "https://")):
         yield Fault("server.url", "must begin with http:// or https://")
+    yield from _find_wrong_proxies(settings.server.trusted_proxies)
+
+
+def _find_wrong_proxies(text: str) -> Iterator[Fault]:
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            ipaddress.ip_network(each)
+        except ValueError:
+            yield Fault(
+                "server.trusted_proxies",
+                f"{each!r} is neither an address nor a network such as 10.0.0.0/8",
+            )
 
 
 def _variable(key: str) -> str:

@@ -1,9 +1,8 @@
 """REST of the lake: contents go in first, then a version names them."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, BinaryIO, cast
 
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
@@ -13,6 +12,7 @@ from millpond.ground.page import Page, decode_cursor, encode_cursor
 from millpond.lake import actions, archives, contents, rules
 from millpond.lake.downloads import answer_content, answer_zip
 from millpond.lake.manifests import ManifestCache, sort_files, write_manifest
+from millpond.lake.receiving import RequestBody, make_lane
 from millpond.lake.requests import MissingIn, VersionIn
 from millpond.lake.values import (
     Dataset,
@@ -27,10 +27,8 @@ from millpond.people.actions import open_project
 from millpond.storage.port import ObjectStore
 from millpond.web.frame import Call, CallIn, PageIn, needs
 
-STREAMED = r"/api/v1/projects/[^/]+/objects(/[0-9a-f]+)?"
+STREAMED = r"/api/v1/projects/[^/]+/(objects(/[0-9a-f]+)?|uploads(/[^/]+)?)"
 """Paths whose bodies are read piece by piece, with limits of their own (for the frame)."""
-
-_UPLOADS_AT_ONCE = 64
 
 Number = Annotated[int, Path(ge=1)]
 
@@ -51,8 +49,7 @@ def routes(objects: ObjectStore, limits: LakeLimits) -> APIRouter:
 
 
 def _add_objects(router: APIRouter, objects: ObjectStore, limits: LakeLimits) -> None:
-    # Uploads wait for slow lines: in threads of their own they hold up nobody else.
-    uploads = CapacityLimiter(_UPLOADS_AT_ONCE)
+    uploads = make_lane()
 
     @router.post("/objects/missing", **needs("dataset.write"))
     def find_missing(call: CallIn, project: str, asked: MissingIn) -> dict[str, list[str]]:
@@ -71,7 +68,7 @@ def _add_objects(router: APIRouter, objects: ObjectStore, limits: LakeLimits) ->
             project_id = _open(call, project, "dataset.write")
             return contents.put_pack(objects, project_id, body, limits)
 
-        body = cast("BinaryIO", _Body(request))
+        body = cast("BinaryIO", RequestBody(request))
         return {"stored": await to_thread.run_sync(work, limiter=uploads)}
 
     @router.put(
@@ -88,7 +85,7 @@ def _add_objects(router: APIRouter, objects: ObjectStore, limits: LakeLimits) ->
             project_id = _open(call, project, "dataset.write")
             return contents.put_content(objects, project_id, digest, body, limits)
 
-        body = cast("BinaryIO", _Body(request))
+        body = cast("BinaryIO", RequestBody(request))
         return {"digest": digest, "size": await to_thread.run_sync(work, limiter=uploads)}
 
 
@@ -229,27 +226,6 @@ def read_path(path: str, path_bytes: str | None) -> bytes:
             next_step="Send path and path_bytes as the list of files gives them.",
             faults=[Fault("path_bytes", "is not base64, or path is no Unicode text")],
         ) from None
-
-
-class _Body:
-    """A request's body as a file, for a thread that reads while more comes in."""
-
-    def __init__(self, request: Request) -> None:
-        self._stream: AsyncIterator[bytes] = request.stream()
-        self._rest = b""
-
-    def read(self, size: int) -> bytes:
-        """Read up to ``size`` bytes; none only at the end."""
-        while not self._rest:
-            piece = from_thread.run(self._next)
-            if piece is None:
-                return b""
-            self._rest = piece
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
-
-    async def _next(self) -> bytes | None:
-        return await anext(self._stream, None)
 
 
 def _open(call: Call, project: str, permission: str) -> str:

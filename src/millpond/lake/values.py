@@ -73,6 +73,9 @@ class LakeLimits:
         ratio_from_bytes: contents up to here may have been packed as tightly as one likes.
         pack_files: how many contents one pack may bring.
         pack_bytes: bytes of one pack.
+        open_uploads: how many uploads one person may have in a project that are not finished.
+        unfinished_bytes: bytes that the uploads of a project which are not finished may declare.
+        upload_seconds: how long an upload is kept after something came last.
     """
 
     files: int = 200_000
@@ -85,6 +88,9 @@ class LakeLimits:
     ratio_from_bytes: int = 64 << 20
     pack_files: int = 5_000
     pack_bytes: int = 64 << 20
+    open_uploads: int = 1_000
+    unfinished_bytes: int = 400 << 30
+    upload_seconds: float = 7 * 86_400.0
 
 
 @dataclass(frozen=True)
