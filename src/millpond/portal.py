@@ -9,12 +9,19 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
+from millpond.audit import pages as audit_pages
+from millpond.audit.values import ProjectRef
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
 from millpond.house import House
 from millpond.lake.recent import show_datasets
 from millpond.people import pages as people_pages
-from millpond.people.actions import open_project, permissions_in, permissions_on_site
+from millpond.people.actions import (
+    open_project,
+    permissions_in,
+    permissions_on_site,
+    require,
+)
 from millpond.pipelines.runs.recent import show_runs
 from millpond.pipelines.specs.recent import show_pipelines
 from millpond.storage.database import Transaction
@@ -23,7 +30,7 @@ from millpond.web.portal import Later, NavItem, Portal, Surroundings
 from millpond.web.site import SiteMount, build_site, without_portal
 
 _STATIC = Path(assets.__file__).parent / "static"
-_NAV: tuple[tuple[NavItem, ...], ...] = (people_pages.NAV,)
+_NAV: tuple[tuple[NavItem, ...], ...] = (people_pages.NAV, audit_pages.NAV)
 
 
 def hang_pages(app: FastAPI, house: House, version: str) -> None:
@@ -59,6 +66,12 @@ def survey(tx: Transaction, actor: Actor, name: str) -> Surroundings:
     )
 
 
+def find_project(tx: Transaction, actor: Actor, name: str, permission: str) -> ProjectRef:
+    """Give what the log must know of a project, if the actor may do this in it."""
+    found = open_project(tx, actor, name, permission)
+    return ProjectRef(found.id, found.name)
+
+
 def _frame(house: House, built: assets.Assets) -> Iterator[APIRouter]:
     def may_listen(tx: Transaction, actor: Actor, name: str) -> str:
         return open_project(tx, actor, name, "project.read").id
@@ -71,3 +84,4 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield people_pages.pages(
         portal, box=house.box, panels=(show_runs, show_datasets, show_pipelines)
     )
+    yield audit_pages.pages(portal, may=require, find_project=find_project, key=house.seal_key)
