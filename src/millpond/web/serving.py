@@ -11,6 +11,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from millpond.ground.errors import ConflictError
+from millpond.ground.settings import ServerSettings
+from millpond.web.connections import Bounds, protocol_within
+from millpond.web.proxies import BehindProxies
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,28 +50,29 @@ def serve_app(
     *,
     ready: Callable[[], None],
     closing: Callable[[], None],
-    stop_seconds: float,
+    chosen: ServerSettings,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; requests then get so many seconds to end.
+    """Serve until SIGTERM or SIGINT; requests then get ``stop_seconds`` to end.
 
     Args:
         app: the application.
         listening: the socket that it is served on.
         ready: called once it answers.
         closing: called on the event loop when it begins to stop: ends the streams.
-        stop_seconds: how long requests are waited for.
+        chosen: bounds of connections, the proxies that are believed, the time to stop.
     """
+    bounds = Bounds(chosen.connections, chosen.idle_seconds, chosen.header_seconds)
     config = uvicorn.Config(
-        app,
+        BehindProxies(app, chosen.trusted_proxies) if chosen.trusted_proxies else app,
         log_config=None,
         access_log=False,
         lifespan="off",
         ws="none",
-        http="h11",
+        http=protocol_within(bounds),
         loop="asyncio",
-        proxy_headers=False,  # Whoever could send such a header could call itself local.
+        proxy_headers=False,  # `BehindProxies` knows whom to believe; uvicorn asks no one else.
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(stop_seconds)),
+        timeout_graceful_shutdown=max(1, round(chosen.stop_seconds)),
     )
     asyncio.run(_Server(config, ready, closing).serve([listening]))
 
