@@ -6,7 +6,7 @@ from millpond.engine import rules
 from millpond.engine.plain import make_plain_launch, see_plainly
 from millpond.engine.port import Transfer
 from millpond.engine.probe import Machine
-from millpond.engine.sandbox import Shown, make_launch
+from millpond.engine.sandbox import Shown, compile_kit, make_launch
 from millpond.engine.scratch import Scratch
 from millpond.engine.starting import Launch
 from millpond.engine.values import TaskSpec
@@ -28,6 +28,7 @@ class SandboxMaker:
         """Make them below a scratch folder, with what the machine can do."""
         self._transfer, self._scratch, self._machine = transfer, scratch, machine
         self._is_isolated, self._uids = isolate, uids
+        compile_kit()
 
     def make(self, task: TaskSpec, preload: tuple[str, ...]) -> tuple[WarmSandbox, Launch]:
         """Make one that has not been started, and what starts it.

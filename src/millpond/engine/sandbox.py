@@ -1,10 +1,13 @@
 """Write the bubblewrap command of one sandbox: what it sees, what it may write, what it is."""
 
+import compileall
+import functools
 import json
 import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +22,8 @@ _PLACES = ("/mnt", "/media", "/srv", "/opt")
 _SHM_MOST = 1 << 30
 _PRIVATE = ["/tmp", "/dev/shm"]  # noqa: S108 - the sandbox's own, empty at each task.
 _ROOT_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_ETC = ("ld.so.cache", "alternatives", "localtime", "mime.types", "R", "fonts")
+_ETC = ("ld.so.cache", "alternatives", "R", "fonts")
+_ETC_COPIED = ("localtime", "mime.types")
 _ETC_NETWORK = ("resolv.conf", "ssl", "ca-certificates", "pki", "services", "gai.conf")
 _ETC_OWN = {
     "passwd": f"task:x:{UID_INSIDE}:{UID_INSIDE}:task:/tmp:/bin/sh\n",
@@ -50,12 +54,34 @@ class Shown:
 
 
 def write_etc(folder: Path) -> None:
-    """Write the files that stand in a sandbox's /etc: no account of this machine among them."""
+    """Write a sandbox's whole /etc, for one mount: no account of this machine is in it.
+
+    What is shown there from the machine itself, as it is by then, finds an empty place.
+    """
     folder.mkdir(mode=0o755, exist_ok=True)
-    for name, text in _ETC_OWN.items():
+    folder.chmod(0o755)
+    texts = {name: text.encode() for name, text in _ETC_OWN.items()}
+    for name in (*_ETC_COPIED, *_ETC, *_ETC_NETWORK):
+        path = Path("/etc", name)
+        if path.is_dir():
+            (folder / name).mkdir(mode=0o755, exist_ok=True)
+        elif path.is_file():
+            texts[name] = path.read_bytes() if name in _ETC_COPIED else b""
+    for name, data in texts.items():
         path = folder / name
-        path.write_text(text)
+        path.write_bytes(data)
         path.chmod(0o644)
+
+
+def compile_kit() -> None:
+    """Compile the kit's bytecode where that can be written: a sandbox sees it read-only.
+
+    It serves environments of this server's own version of Python; others read the source.
+    """
+    if os.access(KIT, os.W_OK):
+        compileall.compile_dir(KIT, maxlevels=0, quiet=2)  # Quick when all is compiled.
+        with suppress(OSError):
+            (KIT / "__pycache__").chmod(0o755)  # Users' uids read it, whatever our umask.
 
 
 def make_launch(
@@ -75,16 +101,15 @@ def make_launch(
         InvalidError: the environment's Python lies where a sandbox can't be shown it.
     """
     binds = [
+        (str(shown.etc), "/etc"),
         (str(shown.environment), "/env"),
         (str(KIT), "/kit/millpond"),
         (str(shown.code), "/code"),
         (f"{shown.folder}/in", "/task/in"),
         *(((gateway, "/task/gateway"),) if gateway else ()),
-        *((str(shown.etc / name), f"/etc/{name}") for name in _ETC_OWN),
         *find_interpreter(shown.environment),
     ]
-    if network:
-        binds += _network_binds()
+    names = (*_ETC, *_ETC_NETWORK) if network else _ETC
     out, place, mounts = (f"{shown.folder}/out", "/task/out"), "", []
     if uid is not None and can_mount:
         place = choose_place()
@@ -97,6 +122,7 @@ def make_launch(
         *_namespaces(network=network),
         *_system(limits),
         *(part for source, target in binds for part in ("--ro-bind", source, target)),
+        *_from_etc(names, shown.etc),
         *("--bind", *out, "--chdir", "/task/out", "--remount-ro", "/dev", "--remount-ro", "/"),
     ]
     allowed = make_filter()
@@ -113,12 +139,14 @@ def make_launch(
     )
 
 
-def _network_binds() -> list[tuple[str, str]]:
-    return [
-        (os.path.realpath(f"/etc/{name}"), f"/etc/{name}")
-        for name in _ETC_NETWORK
-        if Path("/etc", name).exists()
-    ]
+def _from_etc(names: Sequence[str], etc: Path) -> list[str]:
+    """Show what this machine's /etc holds now, where ``write_etc`` has left a place for it."""
+    parts = []
+    for name in names:
+        path = f"/etc/{name}"
+        if os.path.exists(path) and os.path.exists(etc / name):  # noqa: PTH110 - at each start.
+            parts += ["--ro-bind", os.path.realpath(path), path]
+    return parts
 
 
 def choose_place() -> str:
@@ -189,9 +217,14 @@ def find_interpreter(environment: Path) -> list[tuple[str, str]]:
     return [(real, shown_at) for shown_at, real in found.items()]
 
 
+@functools.cache
+def _bubblewrap() -> str:
+    return shutil.which("bwrap") or "/usr/bin/bwrap"
+
+
 def _namespaces(*, network: bool) -> list[str]:
     return [
-        shutil.which("bwrap") or "/usr/bin/bwrap",
+        _bubblewrap(),
         *("--die-with-parent", "--as-pid-1", "--new-session", "--unshare-all"),
         *(("--share-net",) if network else ()),
         *("--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--hostname", "task"),
@@ -208,8 +241,6 @@ def _system(limits: Limits) -> list[str]:
             parts += ["--symlink", str(path.readlink()), f"/{name}"]
         elif path.is_dir():
             parts += ["--ro-bind", f"/{name}", f"/{name}"]
-    for name in _ETC:
-        parts += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     memory = str(min(limits.memory_bytes, limits.disk_bytes))
     shared = str(min(limits.memory_bytes, _SHM_MOST))
     parts += ["--proc", "/proc", "--dev", "/dev"]

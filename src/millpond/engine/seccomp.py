@@ -5,6 +5,7 @@ Source: Linux, Documentation/userspace-api/seccomp_filter.rst; the numbers are o
 ``syscall_64.tbl`` and ``asm-generic/unistd.h``.
 """
 
+import functools
 import platform
 import struct
 
@@ -85,6 +86,7 @@ REFUSED_CALLS = tuple(sorted(_REFUSED))
 """Names of the system calls that are refused whatever their arguments."""
 
 
+@functools.cache
 def make_filter(machine: str = "") -> bytes:
     """Write the filter for a machine (this one when none is named); empty for an unknown one."""
     known = _MACHINES.get(machine or platform.machine())

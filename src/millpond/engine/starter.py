@@ -8,6 +8,7 @@ It ends, and with it every sandbox, when the server hangs up.
 """
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -21,6 +22,7 @@ _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20000, 4096, 16384, 1 << 18
 _MS_NOSUID_NODEV = 2 | 4
 _PR_SET_NO_NEW_PRIVS = 38
 _CANNOT_START = 125
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def main(fd: int) -> None:
@@ -34,6 +36,7 @@ def main(fd: int) -> None:
     poll = select.poll()
     poll.register(orders, select.POLLIN)
     poll.register(read, select.POLLIN)
+    gc.freeze()  # A collection in a child would copy every page of what is loaded.
     while True:
         ready = {each for each, _ in poll.poll()}
         if read in ready:
@@ -129,8 +132,7 @@ def _stage(place: str, mounts: list[list[str]]) -> None:
 
 
 def _call(name: str, *arguments: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) != 0:
+    if getattr(_LIBC, name)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
 

@@ -87,7 +87,7 @@ def main(text: str) -> None:
         task, fds = receive(sock)
         if task is None:
             kill_others()
-            return
+            os._exit(0)  # At once: taking Python down in order costs a sixth of its start.
         if task["op"] != "run":
             continue  # A cancel that came too late: its task has ended.
         pid = os.fork()
