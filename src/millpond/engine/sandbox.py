@@ -144,7 +144,7 @@ def _from_etc(names: Sequence[str], etc: Path) -> list[str]:
     parts = []
     for name in names:
         path = f"/etc/{name}"
-        if os.path.exists(path) and os.path.exists(etc / name):  # noqa: PTH110 - at each start.
+        if os.path.exists(path) and os.path.exists(f"{etc}/{name}"):  # noqa: PTH110 - quicker.
             parts += ["--ro-bind", os.path.realpath(path), path]
     return parts
 
@@ -197,23 +197,22 @@ def find_interpreter(environment: Path) -> list[tuple[str, str]]:
         InvalidError: a Python lies in a folder that is not a Python installation of its own.
     """
     found: dict[str, str] = {}
-    python = environment / "bin" / "python"
+    python, own = f"{environment}/bin/python", str(environment)
     for _ in range(40):
-        if not python.is_symlink():
+        if not os.path.islink(python):  # noqa: PTH114 - texts, for each start comes here.
             break
-        python = Path(os.path.normpath(python.parent / python.readlink()))
-        prefix = python.parent.parent
-        inside = str(prefix) in ("/", "/usr") or prefix.is_relative_to("/usr")
-        if inside or prefix == environment:
+        python = os.path.normpath(os.path.join(python, "..", os.readlink(python)))  # noqa: PTH115, PTH118
+        prefix = os.path.dirname(os.path.dirname(python))  # noqa: PTH120
+        if f"{prefix}/".startswith(("//", "/usr/")) or prefix == own:
             continue
-        if not any(prefix.glob("lib/python3*/os.py")):
+        if not any(Path(prefix).glob("lib/python3*/os.py")):
             raise InvalidError(
                 f"The Python {python} does not lie in a folder of its own, so that a sandbox"
                 " can't be shown it without showing what lies beside it.",
                 next_step="Make the environment with a Python under /usr, or with one that uv or"
                 " pyenv installed.",
             )
-        found[str(prefix)] = os.path.realpath(prefix)
+        found[prefix] = os.path.realpath(prefix)
     return [(real, shown_at) for shown_at, real in found.items()]
 
 
@@ -232,8 +231,8 @@ def _namespaces(*, network: bool) -> list[str]:
     ]
 
 
-def _system(limits: Limits) -> list[str]:
-    """The machine's programs and libraries, read-only; private devices, processes, /tmp."""
+@functools.cache
+def _root() -> tuple[str, ...]:
     parts = ["--ro-bind", "/usr", "/usr"]
     for name in _ROOT_LINKS:
         path = Path("/", name)
@@ -241,6 +240,12 @@ def _system(limits: Limits) -> list[str]:
             parts += ["--symlink", str(path.readlink()), f"/{name}"]
         elif path.is_dir():
             parts += ["--ro-bind", f"/{name}", f"/{name}"]
+    return tuple(parts)
+
+
+def _system(limits: Limits) -> list[str]:
+    """The machine's programs and libraries, read-only; private devices, processes, /tmp."""
+    parts = list(_root())
     memory = str(min(limits.memory_bytes, limits.disk_bytes))
     shared = str(min(limits.memory_bytes, _SHM_MOST))
     parts += ["--proc", "/proc", "--dev", "/dev"]

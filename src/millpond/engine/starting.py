@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _SCRIPT = Path(__file__).with_name("starter.py")
@@ -68,7 +68,7 @@ class Starter:
         Raises:
             OSError: the starter has gone.
         """
-        body = json.dumps(asdict(launch)).encode()
+        body = json.dumps(vars(launch)).encode()
         with self._lock:
             socket.send_fds(self._socket, [struct.pack("!I", len(body))], [control, words])
             self._socket.sendall(body)
