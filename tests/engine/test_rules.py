@@ -1,5 +1,8 @@
 """Who may run without a sandbox, who is next, what an end is called."""
 
+import errno
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,3 +181,18 @@ def test_a_spec_goes_through_json_and_never_shows_its_secrets() -> None:
     task = TaskSpec(**{**vars(make_task()), "secrets": {"KEY": "hush-hush"}, "preload": ("numpy",)})
     assert TaskSpec.from_json(task.to_json()) == task
     assert "hush-hush" not in repr(task)
+
+
+def test_a_full_disk_is_told_with_what_to_do() -> None:
+    fault = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    words = ("scratch_folder", "free space", "millpond doctor", "start the run again")
+    for told in (
+        rules.tell_fault(fault, "never said"),
+        rules.tell_fault(RuntimeError(f"mkdir: {fault}"), "never said"),
+        rules.tell_end(1, "", "", 0, Limits(), f"OSError: {fault}")[1],
+    ):
+        assert all(word in told for word in words), told
+        assert "never said" not in told
+    assert "/tmp and /dev/shm are no larger than its memory" in told
+    assert rules.tell_fault(OSError(errno.EIO, "Input/output error"), "Said.") == "Said."
+    assert "scratch_folder" not in rules.tell_end(1, "", "", 0, Limits(), "ValueError: x")[1]

@@ -1,5 +1,6 @@
 """One task's way through staging, running and taking out, and what is known of it so far."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -114,6 +115,8 @@ class Attempt:
                 outcome, reason, taken.outputs = "failed", f"It was refused: {taken.fault}.", []
             elif taken.left_out:
                 reason = "Not taken out of its output folder: " + "; ".join(taken.left_out)
+        if outcome == "failed":
+            reason = rules.tell_full(reason, shutil.disk_usage(f"{sandbox.folder}/out").free)
         if reason and outcome != "done":
             self._log.note(reason)
         report = self.report(outcome, reason)
@@ -133,7 +136,10 @@ class Attempt:
         try:
             self._log.flush()
         except MillpondError as fault:
-            outcome, reason = "lost", f"Its log could not be kept: {fault.message}"
+            outcome, reason = (
+                "lost",
+                f"Its log could not be kept: {fault.message} {fault.next_step}",
+            )
         return TaskReport(
             key=self._task.key,
             outcome=outcome,

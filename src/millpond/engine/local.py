@@ -187,12 +187,14 @@ class LocalEngine:
         except CancelledError:
             report = attempt.report("cancelled", "It was cancelled.")
         except BrokenError as fault:
-            report = attempt.report("lost", f"Its sandbox did not start: {fault}.")
+            told = rules.tell_fault(fault, f"Its sandbox did not start: {fault}.")
+            report = attempt.report("lost", told)
         except MillpondError as fault:
             report = attempt.report("lost", f"{fault.message} {fault.next_step}")
         except Exception as fault:  # noqa: BLE001 - one task's trouble must not stop the engine.
             _log.exception("task %s was lost", run.task.key)
-            report = attempt.report("lost", f"Millpond could not run it: {fault!r}.")
+            told = rules.tell_fault(fault, f"Millpond could not run it: {fault!r}.")
+            report = attempt.report("lost", told)
         with self._lock:
             del self._running[run.task.key]
         try:

@@ -73,6 +73,15 @@ def needs_fresh(code: int | None, why: str, cpu_seconds: float, wall_seconds: fl
     return hung or (not why and (code is None or code == -signal.SIGSEGV))
 
 
+_FULL_SIGNS = ("No space left on device", "Disk quota exceeded")
+_FULL_BYTES = 64 << 10
+_FULL_STEP = (
+    "Have an administrator free space on the server, in the folder of running tasks"
+    " (engine.scratch_folder, else `scratch` in the data folder), or set it to a larger disk;"
+    " `millpond doctor` there shows the space left. Then start the run again."
+)
+
+
 def tell_end(
     code: int | None, why: str, reason: str, memory_kills: int, limits: Limits, last_line: str = ""
 ) -> tuple[Outcome, str]:
@@ -105,13 +114,36 @@ def tell_end(
     elif code is None:
         told = f"Its sandbox went down: {reason}."
     elif code == -signal.SIGXFSZ:
-        told = f"It wrote a file longer than its limit of {size_in_words(limits.disk_bytes)}."
+        told = (
+            f"It wrote a file longer than its limit of {size_in_words(limits.disk_bytes)}."
+            " Write less, or ask for more (disk)."
+        )
     elif code < 0:
         told = f"It was ended by signal {_signal_name(-code)}."
     else:
         ends = f", which ends: {last_line}" if last_line else "."
         told = f"It ended with exit code {code}; see its log{ends}"
+    if any(sign in last_line for sign in _FULL_SIGNS):
+        told = (
+            f"{told.rstrip('.')}. No space was left where it wrote: /tmp and /dev/shm are no larger"
+            " than its memory, so give it more (memory) or write to its output folder. If that was"
+            f" full: {_FULL_STEP}"
+        )
     return "failed", told
+
+
+def tell_fault(fault: BaseException, told: str) -> str:
+    """Say why a task could not be run: a full disk with what to do, else what is ``told``."""
+    if any(sign in str(fault) for sign in _FULL_SIGNS):
+        return f"The disk that holds the folder of running tasks is full. {_FULL_STEP}"
+    return told
+
+
+def tell_full(reason: str, free_bytes: int) -> str:
+    """Add to why a task failed that its disk has no space left, unless it says so."""
+    if free_bytes >= _FULL_BYTES or _FULL_STEP in reason:
+        return reason
+    return f"{reason} The disk that holds the folder of running tasks is full. {_FULL_STEP}"
 
 
 def size_in_words(size: int) -> str:
