@@ -55,6 +55,52 @@ def test_a_step_that_needs_nothing_loads_nothing_heavy(tmp_path):
     assert (tmp_path / "result" / "00000.jsonl").read_bytes() == b'{"column":7}\n'
 
 
+RUN_COMMAND = """
+import json, os, sys
+words = json.loads(sys.argv[2])
+for name in set(sys.modules) - names:
+    del sys.modules[name]
+sys.path.insert(0, sys.argv[1])
+os.environ["MILLPOND_INPUT"] = os.environ["MILLPOND_OUTPUT"] = os.environ["TMPDIR"] = sys.argv[1]
+import millpond.task
+millpond.task.run_command(words, {"least": {"value": 2}}, ["result"])
+print(*sys.modules)
+"""
+
+
+def run_command(folder, *words):
+    (folder / "millpond").symlink_to(Path(millpond.__file__).parent / "kit")
+    code = "import sys; names = set(sys.modules)\n" + RUN_COMMAND
+    command = [sys.executable, "-I", "-S", "-c", code, str(folder), json.dumps(words)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_a_program_is_started_without_loading_anything_heavy(tmp_path):
+    done = run_command(tmp_path, "sh", "-c", 'cp "$MILLPOND_PARAMETERS" {least}.json; pwd')
+    assert done.returncode == 0, done.stderr
+    where, loaded = done.stdout.splitlines()
+    assert where == str(tmp_path / "result")
+    assert not HEAVY & set(loaded.split())
+    left = tmp_path / "result" / "2.json"
+    assert left.read_text() == '{"least": 2}'
+    assert left.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("sh", "-c", "exit 7"), 7, "sh ended with code 7"),
+        (("sh", "-c", "kill -9 $$"), 137, "sh was killed by signal 9"),
+        (("sh", "-c", "yes | head -1 >&2; kill -PIPE $$"), 141, "sh was killed by signal 13"),
+        (("no-such-program",), 1, "can't be started: No such file or directory"),
+    ],
+)
+def test_the_end_of_a_program_is_told(tmp_path, words, code, told):
+    done = run_command(tmp_path, *words)
+    assert done.returncode == code
+    assert told in done.stderr
+
+
 VALUES = [
     {"a": [1, 2.5, None, True, "ä\n\u2028\U0001f600"], "b": {"c": -0.0, "1": 10**30}},
     ["\udcff", "", {}, [], 1e-300],

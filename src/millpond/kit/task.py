@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .kinds import Counted
 
 _RESULT = ".millpond/result.json"
+_PYTHONS_OWN = (13, 25)  # SIGPIPE and SIGXFSZ: Python passes over them, programs expect them.
 
 
 def load(name: str) -> "Any":
@@ -90,10 +91,13 @@ def _data(kind: str, name: str, form: str, counted: "Counted | None") -> "Any":
 
 
 def _empty_folder(name: str) -> str:
-    place = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - its own.
-    folder = os.path.join(place, f".millpond-{os.getpid()}-{name}")
+    folder = os.path.join(_private(), f".millpond-{os.getpid()}-{name}")
     os.mkdir(folder, 0o700)
     return folder
+
+
+def _private() -> str:
+    return os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - its own.
 
 
 def table_parts(folder: str) -> "list[str]":
@@ -128,18 +132,14 @@ def run_command(
 
     Exits with the program's own code when that is not 0.
     """
-    # Loaded when needed: the modules that a fork starts with are paid for by every task.
-    import json
-    import subprocess
-    import tempfile
-
     data = {name: os.path.join(_in(), name) for name, given in arguments.items() if "kind" in given}
     values = {name: given.get("value") for name, given in arguments.items() if name not in data}
     fields = {"code": os.environ.get("MILLPOND_CODE", "/code"), **data}
     fields.update({name: _text(value) for name, value in values.items()})
-    handle, parameters = tempfile.mkstemp(suffix=".json")
+    parameters = os.path.join(_private(), f".millpond-{os.getpid()}.json")
+    handle = os.open(parameters, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "w") as file:
-        json.dump(values, file)
+        file.write(dumps(values))
     for name, folder in data.items():
         os.environ[f"MILLPOND_INPUT_{_variable(name)}"] = folder
     os.environ["MILLPOND_PARAMETERS"] = parameters
@@ -150,13 +150,14 @@ def run_command(
     os.environ["MILLPOND_OUTPUT"] = left
     words = [_fill(word, fields) for word in command]
     sys.stdout.flush()
-    fd = os.environ.get("MILLPOND_PROGRESS_FD")
-    try:
-        done = subprocess.run(words, cwd=left, check=False, pass_fds=[int(fd)] if fd else [])
+    os.chdir(left)
+    try:  # Without the package for it, which costs more than the rest of a light task.
+        pid = os.posix_spawnp(words[0], words, os.environ, setsigdef=_PYTHONS_OWN)
     except OSError as fault:
         sys.exit(f"{words[0]} can't be started: {fault.strerror}; is it in the environment?")
-    if done.returncode:
-        code = done.returncode
+    status = os.waitpid(pid, 0)[1]
+    if status:
+        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         told = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         print(f"{words[0]} {told}", file=sys.stderr)
         sys.exit(code if code > 0 else 128 - code)
