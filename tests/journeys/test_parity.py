@@ -77,6 +77,11 @@ PARITY: dict[str, tuple[str, str]] = {
         "datasets.download_zip",
         "dataset download",
     ),
+    f"GET {P}/datasets/{{name}}/versions/{{number}}/tree": ("datasets.tree", "dataset files"),
+    f"GET {P}/datasets/{{name}}/versions/{{number}}/content/preview": (
+        "datasets.preview",
+        "dataset show",
+    ),
     f"GET {P}/uploads": ("uploads.list", "upload list"),
     f"GET {P}/uploads/{{upload}}": ("uploads.get", "upload show"),
     f"DELETE {P}/uploads/{{upload}}": ("uploads.remove", "upload remove"),
@@ -104,10 +109,13 @@ PARITY: dict[str, tuple[str, str]] = {
     f"GET {P}/runs": ("runs.list", "run list"),
     f"POST {P}/runs": ("runs.start", "run start"),
     f"GET {P}/runs/{{run}}": ("runs.get", "run show"),
+    f"POST {P}/runs/{{run}}/again": ("runs.again", "run again"),
     f"POST {P}/runs/{{run}}/cancel": ("runs.cancel", "run cancel"),
     f"GET {P}/runs/{{run}}/steps": ("runs.steps", "run show"),
     f"GET {P}/runs/{{run}}/tasks": ("runs.tasks", "run tasks"),
     f"GET {P}/runs/{{run}}/log": ("runs.log", "run logs"),
+    f"GET {P}/runs/{{run}}/log/search": ("runs.search_log", "run logs"),
+    f"GET {P}/runs/{{run}}/log/text": ("runs.download_log", "run logs"),
     f"GET {P}/runs/{{run}}/outputs": ("runs.outputs", "run outputs"),
     f"GET {P}/runs/{{run}}/outputs/content": ("runs.download", "run outputs"),
     f"GET {P}/runs/{{run}}/outputs/archive": ("runs.download_zip", "run outputs"),
@@ -125,6 +133,8 @@ REASONS = {
     "HEAD /objects/{key}": "signed addresses, which the server itself gives out",
     "PUT /objects/{key}": "signed addresses, which the server itself gives out",
     "GET /openapi.json": "describes the others",
+    f"GET {P}/datasets/{{name}}/versions/{{number}}/content/image": "`content` of an image, as pages"
+    " show it",
     f"OPTIONS {P}/uploads": "part of tus, by which browsers send; `dataset push` sends by digest",
     f"POST {P}/uploads": "part of tus, by which browsers send; `dataset push` sends by digest",
     f"HEAD {P}/uploads/{{upload}}": "part of tus; GET tells the same",
@@ -183,6 +193,7 @@ def test_the_method_is_there(client: Client, method: str) -> None:
 def test_every_public_method_of_the_sdk_is_here_or_made_of_others(client: Client) -> None:
     made_of_others = {
         "datasets.push_files", "environments.wait", "pipelines.wait", "runs.start_program",
+        "runs.tail_log", "runs.follow_log",
         "users.enable", "users.set_admin",
     }  # fmt: skip
     rooms = {

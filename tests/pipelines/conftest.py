@@ -1,5 +1,7 @@
 import hashlib
+import importlib.util
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -180,6 +182,17 @@ class World:
                 return found
             assert time.monotonic() < end, f"it never came to that: {found}"
             pause.wait(0.02)
+
+
+@pytest.fixture(scope="session")
+def filling():
+    """Give the bench's module that makes many finished runs without running any."""
+    path = Path(__file__).parents[2] / "bench" / "filling.py"
+    spec = importlib.util.spec_from_file_location("millpond_filling", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ import pytest
 from millpond.ground.actor import Actor
 from millpond.ground.errors import ConflictError, InvalidError
 from millpond.pipelines.outputs.manifests import find_output, read_outputs
-from millpond.pipelines.runs import actions, logs
+from millpond.pipelines.runs import actions
+from millpond.pipelines.runs.logs import reading
+from millpond.pipelines.runs.logs.reading import Scope
+from millpond.pipelines.runs.logs.values import LogPlace
 from millpond.pipelines.specs import actions as specs
 
 ANA = Actor("user_ana", "ana")
@@ -320,10 +323,10 @@ def test_log_is_read_in_pieces_while_it_runs_and_after(world):
     run = world.start(inputs={"files": "docs"})
 
     def look(after=""):
-        cursor = logs.Cursor.read(after)
+        place = LogPlace.read(after)
         found = world.get(run.id)
-        tasks = world.database.read(lambda tx: logs.list_logged(tx, found, cursor, None, None))
-        return logs.read_log(world.objects, found, tasks, cursor)
+        tasks = world.database.read(lambda tx: reading.list_from(tx, found, place, Scope()))
+        return reading.read_forward(world.objects, found, tasks, place)
 
     part = world.until(look, lambda part: "began" in part.text)
     assert not part.is_complete

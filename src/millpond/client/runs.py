@@ -1,47 +1,28 @@
-"""Runs over the SDK: start, follow, cancel, take the outputs."""
+"""Runs over the SDK: start, follow, cancel."""
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from millpond.client.decoding import decode
-from millpond.client.downloading import Wanted, fetch_files
-from millpond.client.events import follow
-from millpond.client.lake import entry_body, path_query
+from millpond.client.lake import entry_body
 from millpond.client.pipelines import send_code
 from millpond.client.progress import OnProgress, ignore
-from millpond.client.room import Room
+from millpond.client.run_logs import RunLogs
+from millpond.client.run_outputs import RunOutputs
 from millpond.ground.address import parse_address
-from millpond.ground.errors import BusyError, NotFoundError
-from millpond.lake.values import FileEntry
+from millpond.ground.errors import BusyError
 from millpond.pipelines.presets.values import Preset
 from millpond.pipelines.values import RUN_ENDED, Run, StepRun, Task
 
-_LOOK_SECONDS = 0.4
-_LOOK_ANYWAY_SECONDS = 5.0
 _GIVE_UP_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class LogText:
-    """A piece of a run's log.
-
-    Attributes:
-        text: whole lines as the steps wrote them.
-        next: what to ask for next (``after``).
-        is_complete: whether nothing more will come.
-    """
-
-    text: str
-    next: str | int
-    is_complete: bool
-
-
-class RunsRoom(Room):
+class RunsRoom(RunLogs, RunOutputs):
     """A project's runs."""
 
     def start(
@@ -121,16 +102,43 @@ class RunsRoom(Room):
             body["environment"] = environment
         return decode(Run, self._transport.make(self._in(project, "runs"), body))
 
+    def again(self, run_id: str, *, project: str | None = None, key: str | None = None) -> Run:
+        """Start a run of the same code on the same data with the same parameters."""
+        path = self._in(project, "runs", run_id, "again")
+        return decode(Run, self._transport.make(path, {}, key=key))
+
     def list(
         self,
         *,
-        state: str | None = None,
-        pipeline: str | None = None,
+        state: str | Sequence[str] = (),
+        pipeline: str = "",
+        by: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        text: str = "",
         project: str | None = None,
         most: int | None = 50,
     ) -> list[Run]:
-        """List runs, newest first."""
-        query = {"state": state, "pipeline": pipeline}
+        """List runs, newest first.
+
+        Args:
+            state: one or several; any of them counts.
+            pipeline: ``NAME`` or ``NAME@N``.
+            by: name of who started it.
+            since: started then or later.
+            until: started before.
+            text: stands in its id, its pipeline or ``by``.
+            project: the project.
+            most: how many at most.
+        """
+        query = {
+            "state": [state] if isinstance(state, str) else [*state],
+            "pipeline": pipeline or None,
+            "by": by or None,
+            "since": since and since.isoformat(),
+            "until": until and until.isoformat(),
+            "text": text or None,
+        }
         return list(self._transport.pages(Run, self._in(project, "runs"), query, most))
 
     def get(self, run_id: str, *, project: str | None = None) -> Run:
@@ -150,26 +158,14 @@ class RunsRoom(Room):
         run_id: str,
         *,
         step: str | None = None,
+        state: str | None = None,
         project: str | None = None,
         most: int | None = None,
     ) -> Sequence[Task]:
         """List a run's tasks: every try of every partition."""
         path = self._in(project, "runs", run_id, "tasks")
-        return list(self._transport.pages(Task, path, {"step": step}, most))
-
-    def log(
-        self,
-        run_id: str,
-        *,
-        step: str | None = None,
-        partition: int | None = None,
-        after: str | int | None = None,
-        project: str | None = None,
-    ) -> LogText:
-        """Read a piece of a run's log, from ``after`` on."""
-        query = {"step": step, "partition": partition, "after": after}
-        path = self._in(project, "runs", run_id, "log")
-        return self._transport.read(LogText, path, query)
+        query = {"step": step, "state": state}
+        return list(self._transport.pages(Task, path, query, most))
 
     def wait(
         self,
@@ -188,45 +184,6 @@ class RunsRoom(Room):
                     return run
                 next(signs)
 
-    def outputs(self, run_id: str, *, project: str | None = None) -> Sequence[FileEntry]:
-        """List the files that a run left."""
-        return list(self._transport.pages(FileEntry, self._in(project, "runs", run_id, "outputs")))
-
-    def download(
-        self,
-        run_id: str,
-        target: str | Path,
-        *,
-        project: str | None = None,
-        overwrite: bool = False,
-        on_progress: OnProgress = ignore,
-    ) -> Sequence[Path]:
-        """Bring a run's outputs into a folder; each is checked against its digest."""
-        path = self._in(project, "runs", run_id, "outputs", "content")
-        wanted = [
-            Wanted(entry.raw_path, path, path_query(entry), entry.digest, entry.size)
-            for entry in self.outputs(run_id, project=project)
-        ]
-        return fetch_files(
-            self._transport, wanted, Path(target), overwrite=overwrite, on_progress=on_progress
-        )
-
-    def download_zip(
-        self,
-        run_id: str,
-        target: str | Path,
-        *,
-        project: str | None = None,
-        overwrite: bool = False,
-    ) -> Path:
-        """Bring a run's outputs as one zip file."""
-        target = Path(target)
-        raw_name = target.name.encode("utf-8", "surrogateescape")
-        path = self._in(project, "runs", run_id, "outputs", "archive")
-        wanted = [Wanted(raw_name, path, {}, None, None)]
-        fetch_files(self._transport, wanted, target.parent, overwrite=overwrite)
-        return target
-
     def _get_patiently(
         self, run_id: str, project: str | None, pause: Callable[[float], None]
     ) -> Run:
@@ -238,23 +195,3 @@ class RunsRoom(Room):
                 if time.monotonic() > end:
                     raise
                 pause(max(1.0, fault.retry_after_seconds))
-
-    def _signs_of_life(
-        self, run_id: str, project: str | None, pause: Callable[[float], None]
-    ) -> Generator[None, None, None]:
-        """Give a sign whenever the run should be looked at again, for ever."""
-        after = ""
-        path = self._in(project, "events")
-        while True:
-            looked = 0.0
-            try:
-                for event in follow(self._transport, path, f"run/{run_id}", after):
-                    after = event.id or after
-                    waited = time.monotonic() - looked
-                    is_turn = event.kind.startswith("pipeline.run.")
-                    if is_turn or waited > (_LOOK_SECONDS if event.kind else _LOOK_ANYWAY_SECONDS):
-                        yield
-                        looked = time.monotonic()
-            except (BusyError, NotFoundError):
-                pause(1.0)
-            yield

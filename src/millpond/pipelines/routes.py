@@ -4,8 +4,10 @@ import shutil
 
 from fastapi import APIRouter
 
+from millpond.pipelines.outputs import routes as output_routes
 from millpond.pipelines.presets import routes as preset_routes
 from millpond.pipelines.runs import routes as run_routes
+from millpond.pipelines.runs.logs import routes as log_routes
 from millpond.pipelines.runs.routes import HasProgram
 from millpond.pipelines.specs import routes as spec_routes
 from millpond.storage.port import ObjectStore
@@ -21,6 +23,8 @@ def routes(objects: ObjectStore, has_program: HasProgram | None = None) -> APIRo
     spec_routes.add_routes(router, objects)
     preset_routes.add_routes(router)
     run_routes.add_routes(router, objects, has_program or _is_here)
+    log_routes.add_routes(router, objects)
+    output_routes.add_routes(router, objects)
     return router
 
 

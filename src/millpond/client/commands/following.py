@@ -1,7 +1,7 @@
 """Follow a run: a bar on a terminal, lines elsewhere, its log."""
 
 import sys
-import time
+from collections.abc import Iterator
 
 import click
 
@@ -9,9 +9,8 @@ from millpond.client.call import Call
 from millpond.client.client import Client
 from millpond.client.progress import Progress
 from millpond.client.screen import harmless
+from millpond.pipelines.runs.logs.values import LogPart
 from millpond.pipelines.values import Run
-
-_POLL_SECONDS = 0.5
 
 
 def follow_run(call: Call, client: Client, started: Run) -> Run:
@@ -55,23 +54,46 @@ def follow_log(
     *,
     step: str | None,
     partition: int | None,
+    tail: int | None,
     follow: bool,
 ) -> None:
-    """Write a run's log as it grows, or as it is."""
+    """Write a run's log as it is, or its last lines, and then as it grows."""
     texts: list[str] = []
-    after: str | int | None = None
-    while True:
-        part = client.runs.log(run_id, step=step, partition=partition, after=after)
-        after = part.next
+    is_complete = False
+    for part in _parts(client, run_id, step, partition, tail, follow=follow):
+        is_complete = part.is_complete
         if call.as_json:
             texts.append(part.text)
         else:
             # Steps may write anything; on a terminal nothing of it may move the cursor.
             is_shown = sys.stdout.isatty()
             click.echo(harmless(part.text, "\n\t") if is_shown else part.text, nl=False)
-        if part.is_complete or (not part.text and not follow):
-            break
-        if not part.text:
-            time.sleep(_POLL_SECONDS)
     if call.as_json:
-        call.say("", {"log": "".join(texts), "is_complete": part.is_complete})
+        call.say("", {"log": "".join(texts), "is_complete": is_complete})
+
+
+def _parts(
+    client: Client,
+    run_id: str,
+    step: str | None,
+    partition: int | None,
+    tail: int | None,
+    *,
+    follow: bool,
+) -> Iterator[LogPart]:
+    after: str | None = None
+    if tail is not None:
+        last = client.runs.tail_log(run_id, tail, step=step, partition=partition)
+        yield last
+        if last.is_complete or not follow:
+            return
+        after = last.next
+    if follow:
+        yield from client.runs.follow_log(run_id, step=step, partition=partition, after=after)
+        return
+    while True:
+        part = client.runs.log(run_id, step=step, partition=partition, after=after)
+        yield part
+        if part.is_complete or not part.text:
+            return
+        after = part.next

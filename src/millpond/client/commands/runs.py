@@ -1,5 +1,6 @@
 """Commands for runs: start one (the default), follow it, take what it left."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +143,53 @@ def check_end(ended: Run) -> None:
         )
 
 
+@run.command("again")
+@click.argument("run_id", metavar="ID")
+@click.option("--wait", "-w", is_flag=True, help="Follow the new run to its end.")
+@shared
+def again(call: Call, run_id: str, *, wait: bool) -> None:
+    """Start the run ID once more: the same code on the same data with the same parameters."""
+    with call.client() as client:
+        started = client.runs.again(run_id)
+        if wait:
+            _finish(call, client, started, None, overwrite=False)
+            return
+    call.say(
+        f"Started {started.id}; `millpond run show {started.id}` tells how far it is.", started
+    )
+
+
 @run.command("list")
-@click.option("--state", help="Only in this state, for example running or failed.")
-@click.option("--pipeline", help="Only of this pipeline.")
+@click.option("--state", "states", multiple=True, help="Only in this state; several count for any.")
+@click.option("--pipeline", default="", help="Only of this pipeline: NAME or NAME@N.")
+@click.option("--by", default="", metavar="NAME", help="Only started by this user.")
+@click.option("--since", type=click.DateTime(), help="Not before this time, of this machine.")
+@click.option("--until", type=click.DateTime(), help="Before this time, of this machine.")
+@click.option("--search", "text", default="", help="A text in its id, its pipeline or its user.")
 @click.option("--most", type=click.IntRange(1), default=_LISTED, show_default=True, help="At most.")
 @shared
-def list_runs(call: Call, state: str | None, pipeline: str | None, most: int) -> None:
+def list_runs(
+    call: Call,
+    *,
+    states: tuple[str, ...],
+    pipeline: str,
+    by: str,
+    since: datetime | None,
+    until: datetime | None,
+    text: str,
+    most: int,
+) -> None:
     """List the project's runs, newest first."""
     with call.client() as client:
-        found = client.runs.list(state=state, pipeline=pipeline, most=most)
+        found = client.runs.list(
+            state=states,
+            pipeline=pipeline,
+            by=by,
+            since=since and since.astimezone(),
+            until=until and until.astimezone(),
+            text=text,
+            most=most,
+        )
     columns: list[Column] = [
         ("ID", lambda one: one.id),
         ("WHAT", lambda one: one.what),
@@ -193,15 +232,54 @@ def show_run(call: Call, run_id: str, follow: bool) -> None:
 @run.command("logs")
 @click.argument("run_id", metavar="ID")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
+@click.option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N lines.")
+@click.option("--search", metavar="TEXT", help="Only lines that hold this text, in any case.")
 @click.option("--step", help="Only of this step.")
 @click.option("--partition", type=click.IntRange(0), help="Only of this partition; needs --step.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path),
+              help="Bring the whole log as this file.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @shared
 def show_logs(
-    call: Call, run_id: str, follow: bool, step: str | None, partition: int | None
+    call: Call,
+    run_id: str,
+    *,
+    follow: bool,
+    tail: int | None,
+    search: str | None,
+    step: str | None,
+    partition: int | None,
+    output: Path | None,
+    overwrite: bool,
 ) -> None:
-    """Show what the steps of the run ID have written."""
+    """Show what the steps of the run ID have written, in the order in which its tasks began."""
+    if sum([follow or tail is not None, search is not None, output is not None]) > 1:
+        raise click.UsageError("--search, --output, and --tail or --follow exclude each other.")
     with call.client() as client:
-        follow_log(call, client, run_id, step=step, partition=partition, follow=follow)
+        if search is not None:
+            _search_log(call, client, run_id, search, step, partition)
+        elif output is not None:
+            path = client.runs.download_log(
+                run_id, output, step=step, partition=partition, overwrite=overwrite
+            )
+            call.say(f"{path}: {size_text(path.stat().st_size)}.", {"file": path})
+        else:
+            follow_log(
+                call, client, run_id, step=step, partition=partition, tail=tail, follow=follow
+            )
+
+
+def _search_log(
+    call: Call, client: Client, run_id: str, text: str, step: str | None, partition: int | None
+) -> None:
+    found = list(client.runs.search_log(run_id, text, step=step, partition=partition))
+    columns: list[Column] = [
+        ("STEP", lambda one: one.step),
+        ("PARTITION", lambda one: one.partition),
+        ("TRY", lambda one: one.attempt),
+        ("LINE", lambda one: one.text),
+    ]
+    call.show_list(found, columns, f"No line holds {text!r}.")
 
 
 @run.command("cancel")
@@ -252,12 +330,13 @@ def take_outputs(
 @run.command("tasks")
 @click.argument("run_id", metavar="ID")
 @click.option("--step", help="Only of this step.")
+@click.option("--state", help="Only in this state, for example failed.")
 @click.option("--most", type=click.IntRange(1), default=_MANY_TASKS, help="At most.")
 @shared
-def list_tasks(call: Call, run_id: str, step: str | None, most: int) -> None:
+def list_tasks(call: Call, run_id: str, step: str | None, state: str | None, most: int) -> None:
     """List the tasks of the run ID: every try of every partition."""
     with call.client() as client:
-        found = client.runs.tasks(run_id, step=step, most=most)
+        found = client.runs.tasks(run_id, step=step, state=state, most=most)
     columns: list[Column] = [
         ("STEP", lambda one: one.step),
         ("PARTITION", lambda one: one.partition),

@@ -17,6 +17,7 @@ from millpond.people.actions import missing_secrets, require
 from millpond.pipelines.pinning import pin_inputs
 from millpond.pipelines.rules import check_inputs, check_parameters, fill_parameters
 from millpond.pipelines.runs import store
+from millpond.pipelines.runs.values import RunFilter
 from millpond.pipelines.specs.actions import get_version as get_pipeline_version
 from millpond.pipelines.values import (
     PipelineSpec,
@@ -32,6 +33,7 @@ from millpond.storage.events import publish
 
 RUN_KIND = "pipelines.run"
 _RUN_TRIES = 30
+_ANY = RunFilter()
 _ALIVE = ("queued", "preparing", "running")
 
 
@@ -96,6 +98,32 @@ def start_run(
     )
     _write(tx, actor, made, spec, key)
     return made
+
+
+def run_again(tx: Transaction, actor: Actor, project_id: str, run_id: str) -> Run:
+    """Start a run of the same code on the same data with the same parameters.
+
+    Raises:
+        NotFoundError: the project has no such run, or its pipeline is gone.
+        InvalidError: an input or a secret is gone; lists every fault.
+        ConflictError: its environment is not ready.
+    """
+    require(tx, actor, "pipeline.run", project_id)
+    before = get_run(tx, actor, project_id, run_id)
+    what: str | Program = before.what
+    if before.pipeline_version_id is None:
+        own = store.find_own(tx, run_id)
+        assert own is not None  # noqa: S101 - it was found just now.
+        what = Program(before.what, PipelineSpec.from_json(own[1]["spec"]), own[1]["code_key"])
+    return start_run(
+        tx,
+        actor,
+        project_id,
+        what,
+        inputs={each.name: f"{each.dataset}@{each.number}" for each in before.inputs},
+        parameters=before.parameters,
+        environment=before.environment or None,
+    )
 
 
 def _ready(tx: Transaction, project_id: str, address: str) -> PipelineVersion:
@@ -187,6 +215,7 @@ def _write(tx: Transaction, actor: Actor, made: Run, spec: PipelineSpec, code_ke
         "code_key": code_key,
         "fence": 0,
         "user_id": actor.user_id,
+        "pipeline": made.what.partition("@")[0] if made.pipeline_version_id else "",
     }
     values = dict(vars(made), **own)
     values["inputs"] = store.input_json(made.inputs)
@@ -253,23 +282,16 @@ def list_runs(
     tx: Transaction,
     actor: Actor,
     project_id: str,
+    wanted: RunFilter = _ANY,
     *,
-    state: str | None = None,
-    pipeline: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[Run]:
     """List a project's runs, newest first."""
     require(tx, actor, "run.read", project_id)
     key = decode_cursor(cursor, str)
-    found = store.list_runs(
-        tx,
-        project_id,
-        before=str(key[0]) if key else None,
-        limit=limit + 1,
-        state=state,
-        pipeline=pipeline,
-    )
+    before = str(key[0]) if key else None
+    found = store.list_runs(tx, project_id, wanted, before=before, limit=limit + 1)
     return make_page(found, limit, lambda item: [item.id])
 
 
@@ -286,6 +308,7 @@ def list_tasks(
     run_id: str,
     *,
     step: str | None = None,
+    state: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[Task]:
@@ -293,7 +316,7 @@ def list_tasks(
     get_run(tx, actor, project_id, run_id)
     key = decode_cursor(cursor, int, int, int)
     after = (int(key[0]), int(key[1]), int(key[2])) if key else None
-    found = store.list_tasks(tx, run_id, after=after, limit=limit + 1, step=step)
+    found = store.list_tasks(tx, run_id, after=after, limit=limit + 1, step=step, state=state)
     page = make_page(found, limit, lambda item: [item[0], item[1].partition, item[1].attempt])
     return page.map(lambda item: item[1])
 

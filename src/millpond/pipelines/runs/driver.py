@@ -66,6 +66,7 @@ class Driver:
         self._told_at = 0.0
         self._looked_at = time.monotonic()
         self._fork_told = False
+        self._begun = len(loaded.tasks)
         self._began = time.monotonic()
         self._before: int | None = None
         self.progress = Progress(steps_total=len(loaded.spec.steps))
@@ -249,7 +250,9 @@ class Driver:
         if wave.ended:
             store.end_tasks(tx, [_task_row(run_id, each) for each in wave.ended])
         if wave.started:
-            store.start_tasks(tx, run_id, wave.started)
+            store.start_tasks(tx, run_id, wave.started, self._begun)
+            begun = self._begun + len(wave.started)
+            tx.after_commit(lambda: setattr(self, "_begun", begun))
         if wave.steps:
             rows = [_step_row(run_id, self.graph.steps[name]) for name in sorted(wave.steps)]
             store.move_steps(tx, rows)

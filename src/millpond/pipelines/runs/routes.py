@@ -1,32 +1,26 @@
-"""REST of runs: start, look, cancel, logs, outputs."""
+"""REST of runs: start, start again, look, cancel."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, Query
 
-from millpond.ground.errors import ConflictError, Fault, InvalidError
-from millpond.ground.page import Page, decode_cursor, encode_cursor
+from millpond.ground.errors import Fault, InvalidError
+from millpond.ground.page import Page
 from millpond.lake.actions import get_version as get_dataset_version
-from millpond.lake.downloads import answer_content, disposition
-from millpond.lake.values import FileEntry, decode_path, object_key
+from millpond.lake.values import object_key
 from millpond.people.actions import open_project
-from millpond.pipelines.outputs.archive import stream_zip
-from millpond.pipelines.outputs.manifests import find_output, read_outputs
-from millpond.pipelines.outputs.values import OutputManifest
 from millpond.pipelines.programs import HEAD_BYTES, plan_program
 from millpond.pipelines.requests import ProgramIn, RunIn
-from millpond.pipelines.runs import actions, logs
-from millpond.pipelines.runs.values import LogPart
+from millpond.pipelines.runs import actions
+from millpond.pipelines.runs.values import RunFilter
 from millpond.pipelines.specs.routes import keep_code, open_for
-from millpond.pipelines.values import Kind, Run, RunState, StepRun, Task
+from millpond.pipelines.values import Kind, Run, RunState, StepRun, Task, TaskState
 from millpond.storage.database import Transaction
 from millpond.storage.port import ObjectStore
 from millpond.web.frame import Call, CallIn, PageIn, needs
 
-_MANIFESTS_KEPT = 8
 HasProgram = Callable[[str], bool]
 
 
@@ -34,8 +28,7 @@ def add_routes(router: APIRouter, objects: ObjectStore, has_program: HasProgram)
     """Add the routes of runs."""
     _add_starting(router, objects, has_program)
     _add_looking(router)
-    _add_parts(router, objects)
-    _add_outputs(router, _Outputs(objects), objects)
+    _add_parts(router)
 
 
 def _add_starting(router: APIRouter, objects: ObjectStore, has_program: HasProgram) -> None:
@@ -43,6 +36,16 @@ def _add_starting(router: APIRouter, objects: ObjectStore, has_program: HasProgr
     def start_run(call: CallIn, project: str, asked: RunIn) -> Run:
         """Start a run of a pipeline, or of a program sent with it; it is queued and driven."""
         return start_asked(call, objects, project, asked, has_program)
+
+    @router.post("/runs/{run}/again", status_code=201, **needs("pipeline.run"))
+    def run_again(call: CallIn, project: str, run: str) -> Run:
+        """Start a run of the same code on the same data with the same parameters."""
+
+        def again(tx: Transaction) -> Run:
+            project_id = open_project(tx, call.actor, project, "pipeline.run").id
+            return actions.run_again(tx, call.actor, project_id, run)
+
+        return call.make(again)
 
     @router.post("/runs/{run}/cancel", **needs("run.cancel"))
     def cancel_run(call: CallIn, project: str, run: str) -> Run:
@@ -126,28 +129,38 @@ def _program(
     return actions.Program(sent.entry[:200], spec, key)
 
 
+def read_filter(
+    state: Annotated[list[RunState] | None, Query(description="Several count for any.")] = None,
+    pipeline: Annotated[str, Query(max_length=100, description="`NAME` or `NAME@N`.")] = "",
+    by: Annotated[str, Query(max_length=80, description="Name of who started it.")] = "",
+    since: Annotated[datetime | None, Query(description="Started then or later.")] = None,
+    until: Annotated[datetime | None, Query(description="Started before.")] = None,
+    text: Annotated[
+        str, Query(max_length=100, description="Stands in its id, its pipeline or `by`.")
+    ] = "",
+) -> RunFilter:
+    """Take what narrows a list of runs; a time without a zone is UTC."""
+    return RunFilter(tuple(state or ()), pipeline, by, _utc(since), _utc(until), text.strip())
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=UTC)
+
+
+FilterIn = Annotated[RunFilter, Depends(read_filter)]
+
+
 def _add_looking(router: APIRouter) -> None:
     @router.get("/runs", **needs("run.read"))
-    def list_runs(
-        call: CallIn,
-        project: str,
-        page: PageIn,
-        state: RunState | None = None,
-        pipeline: Annotated[str | None, Query(max_length=100)] = None,
-    ) -> Page[Run]:
+    def list_runs(call: CallIn, project: str, page: PageIn, wanted: FilterIn) -> Page[Run]:
         """List the project's runs, newest first."""
 
         def look(tx: Transaction) -> Page[Run]:
             project_id = open_project(tx, call.actor, project, "run.read").id
-            return actions.list_runs(
-                tx,
-                call.actor,
-                project_id,
-                state=state,
-                pipeline=pipeline,
-                cursor=page.cursor,
-                limit=page.limit,
-            )
+            cursor, limit = page.cursor, page.limit
+            return actions.list_runs(tx, call.actor, project_id, wanted, cursor=cursor, limit=limit)
 
         return call.read(look)
 
@@ -157,7 +170,7 @@ def _add_looking(router: APIRouter) -> None:
         return _find(call, project, run)
 
 
-def _add_parts(router: APIRouter, objects: ObjectStore) -> None:
+def _add_parts(router: APIRouter) -> None:
     @router.get("/runs/{run}/steps", **needs("run.read"))
     def list_steps(call: CallIn, project: str, run: str) -> Page[StepRun]:
         """List a run's steps in the order of the pipeline, all at once."""
@@ -170,7 +183,12 @@ def _add_parts(router: APIRouter, objects: ObjectStore) -> None:
 
     @router.get("/runs/{run}/tasks", **needs("run.read"))
     def list_tasks(
-        call: CallIn, project: str, run: str, page: PageIn, step: str | None = None
+        call: CallIn,
+        project: str,
+        run: str,
+        page: PageIn,
+        step: str | None = None,
+        state: TaskState | None = None,
     ) -> Page[Task]:
         """List a run's tasks: every try of every partition that was begun."""
 
@@ -178,95 +196,10 @@ def _add_parts(router: APIRouter, objects: ObjectStore) -> None:
             project_id = open_project(tx, call.actor, project, "run.read").id
             cursor, limit = page.cursor, page.limit
             return actions.list_tasks(
-                tx, call.actor, project_id, run, step=step, cursor=cursor, limit=limit
+                tx, call.actor, project_id, run, step=step, state=state, cursor=cursor, limit=limit
             )
 
         return call.read(look)
-
-    @router.get("/runs/{run}/log", **needs("run.read"))
-    def read_log(
-        call: CallIn,
-        project: str,
-        run: str,
-        step: str | None = None,
-        partition: Annotated[int | None, Query(ge=-2, le=2**31 - 1)] = None,
-        after: Annotated[str | None, Query(description="`next` of the answer before.")] = None,
-    ) -> LogPart:
-        """Read a piece of a run's log, from `after` on, while it runs and later."""
-        cursor = logs.Cursor.read(after)
-
-        def look(tx: Transaction) -> tuple[Run, Any]:
-            project_id = open_project(tx, call.actor, project, "log.read").id
-            found = actions.get_run(tx, call.actor, project_id, run)
-            return found, logs.list_logged(tx, found, cursor, step, partition)
-
-        found, tasks = call.read(look)
-        return logs.read_log(objects, found, tasks, cursor)
-
-
-class _Outputs:
-    """Finds what runs left; keeps the manifests that were read last."""
-
-    def __init__(self, objects: ObjectStore) -> None:
-        self._read = lru_cache(_MANIFESTS_KEPT)(partial(read_outputs, objects))
-
-    def of(self, call: Call, project: str, run: str) -> tuple[Run, OutputManifest]:
-        """Give a run and its outputs.
-
-        Raises:
-            ConflictError: it has none, or not yet.
-        """
-        found = _find(call, project, run)
-        if not found.outputs_key:
-            raise ConflictError(
-                f"The run has no outputs: it is {found.state}. {found.reason}".strip(),
-                next_step="Wait until it has ended; look into its log if it failed.",
-                state=found.state,
-            )
-        return found, self._read(found.outputs_key)
-
-
-def _add_outputs(router: APIRouter, outputs: _Outputs, objects: ObjectStore) -> None:
-    @router.get("/runs/{run}/outputs", **needs("run.read"))
-    def list_outputs(call: CallIn, project: str, run: str, page: PageIn) -> Page[FileEntry]:
-        """List the files that a run left, in the order of the bytes of their paths."""
-        files = outputs.of(call, project, run)[1].files
-        key = decode_cursor(page.cursor, int)
-        start = max(int(key[0]), 0) if key else 0
-        end = start + page.limit
-        listed = [FileEntry(o.path, o.digest, o.size, o.path_bytes) for o in files[start:end]]
-        return Page(listed, encode_cursor([end]) if end < len(files) else None)
-
-    @router.get(
-        "/runs/{run}/outputs/content", response_class=StreamingResponse, **needs("run.read")
-    )
-    def get_output(
-        call: CallIn,
-        project: str,
-        run: str,
-        path: Annotated[str, Query(description="As the list of outputs gives it.")],
-        path_bytes: Annotated[str | None, Query(description="As the list gives it.")] = None,
-        byte_range: Annotated[str | None, Header(alias="Range")] = None,
-    ) -> StreamingResponse:
-        """Download one output, or a range of it."""
-        manifest = outputs.of(call, project, run)[1]
-        raw = _raw_path(path, path_bytes)
-        found = find_output(manifest, raw)
-        return answer_content(objects, found.key, raw, byte_range, found.digest)
-
-    @router.get(
-        "/runs/{run}/outputs/archive", response_class=StreamingResponse, **needs("run.read")
-    )
-    def get_archive(call: CallIn, project: str, run: str) -> StreamingResponse:
-        """Download all outputs as one zip, made while it is sent."""
-        found, manifest = outputs.of(call, project, run)
-        name = f"{found.what.partition('@')[0].rpartition('/')[2]}-{found.id}"
-        headers = {
-            "X-Content-Type-Options": "nosniff",
-            "Content-Disposition": disposition(f"{name}.zip".encode()),
-        }
-        body = stream_zip(objects, manifest.files, folder=name)
-        return StreamingResponse(body, headers=headers, media_type="application/zip")
 
 
 def _find(call: Call, project: str, run: str) -> Run:
@@ -275,14 +208,3 @@ def _find(call: Call, project: str, run: str) -> Run:
         return actions.get_run(tx, call.actor, project_id, run)
 
     return call.read(look)
-
-
-def _raw_path(path: str, path_bytes: str | None) -> bytes:
-    try:
-        return decode_path(path, path_bytes)
-    except ValueError:
-        raise InvalidError(
-            "The path can't be read.",
-            next_step="Send path and path_bytes as the list of outputs gives them.",
-            faults=[Fault("path_bytes", "is not base64, or path is no Unicode text")],
-        ) from None

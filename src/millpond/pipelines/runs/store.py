@@ -1,14 +1,17 @@
 """All SQL of runs, their steps and tasks."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
+from millpond.ground.ids import first_id
 from millpond.lake.values import decode_path, encode_path
 from millpond.pipelines.runs.tables import run, step_run, task
-from millpond.pipelines.runs.values import KeptStep, KeptTask, TaskOutputs, Try
+from millpond.pipelines.runs.values import KeptStep, KeptTask, RunFilter, TaskOutputs, Try
 from millpond.pipelines.values import (
     Progress,
     Run,
@@ -19,12 +22,13 @@ from millpond.pipelines.values import (
 )
 from millpond.storage.database import Transaction
 
-_RUN_LEFT_OUT = ("spec", "code_key", "fence", "user_id")
+_RUN_LEFT_OUT = ("spec", "code_key", "fence", "user_id", "pipeline")
 _RUN_COLUMNS = tuple(column for column in run.c if column.name not in _RUN_LEFT_OUT)
 _STEP_LEFT_OUT = ("run_id", "place", "cuts")
 _STEP_COLUMNS = tuple(column for column in step_run.c if column.name not in _STEP_LEFT_OUT)
-_TASK_LEFT_OUT = ("run_id", "outcome", "fork", "rows", "outputs", "outputs_key")
+_TASK_LEFT_OUT = ("run_id", "outcome", "fork", "rows", "outputs", "outputs_key", "number")
 _TASK_COLUMNS = tuple(column for column in task.c if column.name not in _TASK_LEFT_OUT)
+_CLOCKS_APART = timedelta(days=1)
 
 _END_TASK = (
     task.update()
@@ -39,7 +43,7 @@ _END_TASK = (
         {
             column: sa.bindparam(column.name)
             for column in task.c
-            if column.name not in ("run_id", "step", "partition", "attempt", "fork")
+            if column.name not in ("run_id", "step", "partition", "attempt", "fork", "number")
         }
     )
 )
@@ -80,25 +84,51 @@ def find_own(tx: Transaction, run_id: str) -> tuple[Run, dict[str, Any]] | None:
 
 
 def list_runs(
-    tx: Transaction,
-    project_id: str,
-    *,
-    before: str | None,
-    limit: int,
-    state: str | None = None,
-    pipeline: str | None = None,
+    tx: Transaction, project_id: str, wanted: RunFilter, *, before: str | None, limit: int
 ) -> list[Run]:
-    """List a project's runs, newest first; of a pipeline by ``NAME`` or ``NAME@N``."""
-    query = sa.select(*_RUN_COLUMNS).where(run.c.project_id == project_id)
+    """List a project's runs, newest first."""
+    query = list_query(project_id, wanted, before=before, limit=limit)
+    return [_to_run(row) for row in tx.rows(query)]
+
+
+def list_query(
+    project_id: str, wanted: RunFilter, *, before: str | None, limit: int
+) -> sa.Select[Any]:
+    """Write the statement of ``list_runs``."""
+    c = run.c
+    query = sa.select(*_RUN_COLUMNS).where(c.project_id == project_id, *_asked(wanted))
     if before is not None:
-        query = query.where(run.c.id < before)
-    if state is not None:
-        query = query.where(run.c.state == state)
-    if pipeline is not None and "@" in pipeline:
-        query = query.where(run.c.what == pipeline)
-    elif pipeline is not None:
-        query = query.where(run.c.what.startswith(f"{pipeline}@", autoescape=True))
-    return [_to_run(row) for row in tx.rows(query.order_by(run.c.id.desc()).limit(limit))]
+        query = query.where(c.id < before)
+    return query.order_by(c.id.desc()).limit(limit)
+
+
+def _asked(wanted: RunFilter) -> Iterator[sa.ColumnElement[bool]]:
+    c = run.c
+    if len(wanted.states) == 1:  # An index gives these in order; of several it would not.
+        yield c.state == wanted.states[0]
+    elif wanted.states:
+        yield c.state.in_(wanted.states)
+    name, at, _ = wanted.pipeline.partition("@")
+    if name:
+        yield c.pipeline == name
+    if at:
+        yield c.what == wanted.pipeline
+    if wanted.by:
+        yield c.created_by == wanted.by
+    # Ids are made in the order of time: they lead to the place, and the time itself decides.
+    if wanted.since is not None:
+        yield c.id > first_id("run", wanted.since - _CLOCKS_APART)
+        yield c.created_at >= wanted.since
+    if wanted.until is not None:
+        yield c.id < first_id("run", wanted.until + _CLOCKS_APART)
+        yield c.created_at < wanted.until
+    if wanted.text:
+        yield sa.or_(
+            *(
+                sa.func.lower(column).contains(wanted.text.lower(), autoescape=True)
+                for column in (c.what, c.id, c.created_by)
+            )
+        )
 
 
 def read_state(tx: Transaction, run_id: str) -> str | None:
@@ -139,8 +169,8 @@ def _touching(names: tuple[str, ...]) -> sa.Executable:
     )
 
 
-def start_tasks(tx: Transaction, run_id: str, tries: list[Try]) -> None:
-    """Write tasks that are about to be handed over."""
+def start_tasks(tx: Transaction, run_id: str, tries: list[Try], begun: int) -> None:
+    """Write tasks that are about to be handed over; ``begun`` tasks were before them."""
     now = tx.now
     empty = {
         "state": "running",
@@ -167,8 +197,9 @@ def start_tasks(tx: Transaction, run_id: str, tries: list[Try]) -> None:
             "partition": each.partition,
             "attempt": each.attempt,
             "fork": each.fork,
+            "number": number,
         }
-        for each in tries
+        for number, each in enumerate(tries, start=begun + 1)
     ]
     tx.execute(task.insert(), rows)
 
@@ -226,12 +257,12 @@ def list_tasks(
     after: tuple[int, int, int] | None = None,
     limit: int | None = None,
     step: str | None = None,
-    partition: int | None = None,
+    state: str | None = None,
 ) -> list[tuple[int, Task]]:
     """List tasks by the place of their step, partition and attempt, each with that place."""
     c = task.c
     query = (
-        sa.select(step_run.c.place, *_TASK_COLUMNS)
+        sa.select(step_run.c.place.label("mark"), *_TASK_COLUMNS)
         .join(step_run, (step_run.c.run_id == c.run_id) & (step_run.c.name == c.step))
         .where(c.run_id == run_id)
         .order_by(step_run.c.place, c.partition, c.attempt)
@@ -241,14 +272,56 @@ def list_tasks(
         query = query.where(place > sa.tuple_(*(sa.literal(part) for part in after)))
     if step is not None:
         query = query.where(c.step == step)
+    if state is not None:
+        query = query.where(c.state == state)
+    return _to_tasks(tx.rows(query if limit is None else query.limit(limit)))
+
+
+def list_begun(
+    tx: Transaction,
+    run_id: str,
+    *,
+    step: str | None,
+    partition: int | None,
+    first: int = 0,
+    last: int | None = None,
+    limit: int,
+    newest_first: bool = False,
+) -> list[tuple[int, Task]]:
+    """List tasks in the order they began, from one number to another, each with its number."""
+    c = task.c
+    query = sa.select(c.number.label("mark"), *_TASK_COLUMNS).where(
+        c.run_id == run_id, c.number >= first
+    )
+    if last is not None:
+        query = query.where(c.number <= last)
+    if step is not None:
+        query = query.where(c.step == step)
     if partition is not None:
         query = query.where(c.partition == partition)
-    if limit is not None:
-        query = query.limit(limit)
+    order = c.number.desc() if newest_first else c.number
+    return _to_tasks(tx.rows(query.order_by(order).limit(limit)))
+
+
+def first_running(
+    tx: Transaction, run_id: str, step: str | None, partition: int | None
+) -> int | None:
+    """Give the number of the task that has run longest and still does."""
+    c = task.c
+    query = sa.select(sa.func.min(c.number)).where(c.run_id == run_id, c.state == "running")
+    if step is not None:
+        query = query.where(c.step == step)
+    if partition is not None:
+        query = query.where(c.partition == partition)
+    number: int | None = tx.scalar(query)
+    return number
+
+
+def _to_tasks(rows: Sequence[sa.Row[Any]]) -> list[tuple[int, Task]]:
     found = []
-    for row in tx.rows(query):
+    for row in rows:
         facts = dict(row._mapping)  # noqa: SLF001 - its public name.
-        found.append((facts.pop("place"), Task(**facts)))
+        found.append((facts.pop("mark"), Task(**facts)))
     return found
 
 

@@ -10,8 +10,9 @@ run = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("project_id", sa.String(40), nullable=False),
     sa.Column("what", sa.String(200), nullable=False),
+    sa.Column("pipeline", sa.String(80), nullable=False),  # Its name; empty for a program.
     sa.Column("pipeline_version_id", sa.ForeignKey("pipeline_version.id"), index=True),
-    sa.Column("state", sa.String(20), nullable=False, index=True),
+    sa.Column("state", sa.String(20), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("spec", sa.JSON(none_as_null=True)),  # Only of a program: it has no version.
     sa.Column("spec_digest", sa.String(64), nullable=False),
@@ -36,6 +37,9 @@ run = sa.Table(
     sa.Column("cpu_seconds", sa.Float, nullable=False),
     sa.Column("isolated", sa.Boolean, nullable=False),
     sa.Index("ix_run_project_id_id", "project_id", "id"),
+    sa.Index("ix_run_project_id_state_id", "project_id", "state", "id"),
+    sa.Index("ix_run_project_id_pipeline_id", "project_id", "pipeline", "id"),
+    sa.Index("ix_run_project_id_created_by_id", "project_id", "created_by", "id"),
 )
 
 step_run = sa.Table(
@@ -64,6 +68,7 @@ task = sa.Table(
     sa.Column("step", sa.String(200), primary_key=True),
     sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, nullable=False),  # Counts a run's tasks as they begin, from 1.
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("outcome", sa.String(20), nullable=False),  # The engine's word; empty while running.
     sa.Column("reason", sa.Text, nullable=False),
@@ -80,4 +85,5 @@ task = sa.Table(
     sa.Column("rows", sa.JSON(none_as_null=True)),
     sa.Column("outputs", sa.JSON(none_as_null=True)),  # A few files; many lie in an object.
     sa.Column("outputs_key", sa.String(400), nullable=False),
+    sa.Index("ix_task_run_id_number", "run_id", "number", unique=True),
 )

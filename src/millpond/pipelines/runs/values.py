@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from millpond.engine.values import TaskReport
-from millpond.pipelines.values import PipelineSpec, Run, StoredObject
+from millpond.pipelines.values import PipelineSpec, Run, RunState, StoredObject
 
 SPLITTING = -1
 """Number of the partition that cuts a table for the others."""
@@ -108,18 +108,25 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class LogPart:
-    """A piece of a run's log.
+class RunFilter:
+    """Which runs are wanted; what is empty counts for any.
 
     Attributes:
-        text: as the steps wrote it; bytes that are no UTF-8 are replaced.
-        next: what to ask for next (``after``).
-        is_complete: whether nothing more will come.
+        states: any of these.
+        pipeline: ``NAME`` or ``NAME@N``.
+        by: name of who started it.
+        since: started then or later.
+        until: started before.
+        text: stands in its id, in the name of what it runs, or of who started it; upper and lower
+            case are alike.
     """
 
-    text: str
-    next: str
-    is_complete: bool
+    states: tuple[RunState, ...] = ()
+    pipeline: str = ""
+    by: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str = ""
 
 
 @dataclass
