@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 from uv import find_uv_bin
@@ -13,13 +14,22 @@ from millpond.audit.opening import open_own_key
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
+from millpond.engine.system import Installation
 from millpond.engine.transfer import ObjectTransfer
 from millpond.engine.values import Limits
+from millpond.environments import tasks as environment_tasks
+from millpond.environments.actions import BUILD_KIND
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.settings import Settings
+from millpond.jobs.port import Ending
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import store as account_store
+from millpond.people.passwords import Passwords
 from millpond.people.vault import SecretBox, open_own_box
+from millpond.pipelines.runs import tasks as run_tasks
+from millpond.pipelines.runs.actions import RUN_KIND
+from millpond.pipelines.specs import tasks as spec_tasks
+from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
 from millpond.storage.database import Database
 from millpond.storage.opening import open_database, open_objects
@@ -44,6 +54,15 @@ class House:
     hub: sse.EventHub
     meters: metrics.Meters
     uses: accounts.LastUses
+    passwords: Passwords
+
+
+ENDINGS: Mapping[str, Ending] = {
+    BUILD_KIND: environment_tasks.give_up,
+    COMPILE_KIND: spec_tasks.give_up_compile,
+    RUN_KIND: run_tasks.give_up_run,
+}
+"""By kind of job, what its room does when one is given up or cancelled."""
 
 
 @contextmanager
@@ -87,6 +106,11 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             hub=sse.EventHub(database),
             meters=metrics.Meters(),
             uses=accounts.LastUses(),
+            passwords=Passwords(
+                passes=settings.people.argon2_passes,
+                memory_kib=settings.people.argon2_memory_kib,
+                at_once=settings.people.hashes_at_once,
+            ),
         )
 
 
@@ -96,6 +120,13 @@ def _unisolated(settings: Settings, database: Database) -> Unisolated:
         is_loopback=is_loopback(settings.server.host),
         accounts=database.read(account_store.count_users),
     )
+
+
+def installation_of(house: House) -> Installation:
+    """Give what those who look after the server are told of it."""
+    names = ("settings", "data", "database", "objects", "engine")
+    opened = {name: getattr(house, name) for name in names}
+    return Installation(version_of("millpond"), environ=os.environ, **opened)
 
 
 def caps_of(settings: Settings) -> Limits:

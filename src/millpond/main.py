@@ -21,7 +21,6 @@ from millpond.audit import routes as audit_routes
 from millpond.audit.values import ProjectRef
 from millpond.client.local import default_data_folder
 from millpond.engine import routes as engine_routes
-from millpond.engine.system import Installation
 from millpond.environments import routes as environment_routes
 from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
@@ -30,11 +29,19 @@ from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
 from millpond.ground.logs import set_up_logs
 from millpond.ground.settings import Settings, load_settings
-from millpond.house import House, caps_of, index_variables, is_loopback, open_house
+from millpond.house import (
+    ENDINGS,
+    House,
+    caps_of,
+    index_variables,
+    installation_of,
+    is_loopback,
+    open_house,
+)
 from millpond.jobs import actions as jobs
 from millpond.jobs import routes as job_routes
 from millpond.jobs.pool import Pool
-from millpond.jobs.port import Ending, Handler
+from millpond.jobs.port import Handler
 from millpond.lake import routes as lake_routes
 from millpond.lake.uploads import parts as upload_parts
 from millpond.lake.uploads import routes as upload_routes
@@ -43,7 +50,6 @@ from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
 from millpond.people.actions import open_project, require, secret_values
-from millpond.people.passwords import Passwords
 from millpond.people.vault import open_local_key
 from millpond.pipelines import routes as pipeline_routes
 from millpond.pipelines.outputs.collect import collect
@@ -112,31 +118,20 @@ def _rooms(house: House) -> Iterator[APIRouter]:
         found = open_project(tx, actor, name, permission)
         return ProjectRef(found.id, found.name)
 
-    chosen = house.settings.people
     yield account_routes.routes(
-        passwords=Passwords(
-            passes=chosen.argon2_passes,
-            memory_kib=chosen.argon2_memory_kib,
-            at_once=chosen.hashes_at_once,
-        ),
+        passwords=house.passwords,
         local_key=open_local_key(house.data / "keys"),
     )
     yield people_routes.routes(box=house.box)
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
-    yield job_routes.routes(_endings().keys(), _endings())
+    yield job_routes.routes(ENDINGS.keys(), ENDINGS)
     lake_limits = LakeLimits(**asdict(house.settings.lake))
     yield lake_routes.routes(house.objects, lake_limits)
     yield upload_routes.routes(house.objects, lake_limits)
     yield environment_routes.routes(house.objects)
     yield pipeline_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
-    yield engine_routes.routes(_installation(house))
-
-
-def _installation(house: House) -> Installation:
-    names = ("settings", "data", "database", "objects", "engine")
-    opened = {name: getattr(house, name) for name in names}
-    return Installation(VERSION, environ=os.environ, **opened)
+    yield engine_routes.routes(installation_of(house))
 
 
 def build_pool(house: House) -> Pool:
@@ -148,7 +143,7 @@ def build_pool(house: House) -> Pool:
         workers=chosen.workers,
         lease_seconds=chosen.lease_seconds,
         poll_seconds=chosen.poll_seconds,
-        endings=_endings(),
+        endings=ENDINGS,
         limits={BUILD_KIND: house.settings.environments.builds_at_once},
         is_alone=house.database.is_sqlite,
     )
@@ -194,14 +189,6 @@ def _sources(house: House) -> SandboxedSources:
         seconds=settings.environments.build_seconds,
         caps=caps_of(settings),
     )
-
-
-def _endings() -> dict[str, Ending]:
-    return {
-        BUILD_KIND: environment_tasks.give_up,
-        COMPILE_KIND: spec_tasks.give_up_compile,
-        RUN_KIND: run_tasks.give_up_run,
-    }
 
 
 # Serving ---------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ from fastapi import APIRouter, FastAPI
 
 from millpond.audit import pages as audit_pages
 from millpond.audit.values import ProjectRef
+from millpond.engine import pages as engine_pages
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
-from millpond.house import House
+from millpond.house import ENDINGS, House, installation_of
+from millpond.jobs import pages as job_pages
 from millpond.lake.recent import show_datasets
 from millpond.people import pages as people_pages
 from millpond.people.actions import (
@@ -22,6 +24,7 @@ from millpond.people.actions import (
     permissions_on_site,
     require,
 )
+from millpond.people.users import pages as user_pages
 from millpond.pipelines.runs.recent import show_runs
 from millpond.pipelines.specs.recent import show_pipelines
 from millpond.storage.database import Transaction
@@ -30,7 +33,13 @@ from millpond.web.portal import Later, NavItem, Portal, Surroundings
 from millpond.web.site import SiteMount, build_site, without_portal
 
 _STATIC = Path(assets.__file__).parent / "static"
-_NAV: tuple[tuple[NavItem, ...], ...] = (people_pages.NAV, audit_pages.NAV)
+_NAV: tuple[tuple[NavItem, ...], ...] = (
+    people_pages.NAV,
+    audit_pages.NAV,
+    user_pages.NAV,
+    job_pages.NAV,
+    engine_pages.NAV,
+)
 
 
 def hang_pages(app: FastAPI, house: House, version: str) -> None:
@@ -85,3 +94,6 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
         portal, box=house.box, panels=(show_runs, show_datasets, show_pipelines)
     )
     yield audit_pages.pages(portal, may=require, find_project=find_project, key=house.seal_key)
+    yield user_pages.pages(portal, passwords=house.passwords)
+    yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
+    yield engine_pages.pages(portal, installation_of(house))

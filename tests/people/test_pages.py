@@ -133,6 +133,23 @@ def test_who_may_not_change_a_project_is_told_so(portal_site: Any, who: str, sta
             assert http.post(f"/projects/birds/{path}", data=data).status_code == status, path
 
 
+def test_a_project_is_left_by_anybody_but_its_last_owner(portal_site: Any) -> None:
+    with portal_site.browser("viewer") as http:
+        assert "Leave birds?" in http.get("/projects/birds").text
+        assert http.post("/projects/birds/leave").headers["location"] == "/"
+        assert "You have left birds." in http.get("/").text
+        assert http.get("/projects/birds").status_code == 404
+    with portal_site.browser("owner") as http:
+        alone = http.post("/projects/birds/leave")
+        assert alone.status_code == 409
+        assert "last owner" in alone.text
+    with portal_site.browser("root") as http:
+        assert "Leave birds?" not in http.get("/projects/birds").text
+        assert http.post("/projects/birds/leave").status_code == 403
+    with portal_site.browser("stranger") as http:
+        assert http.post("/projects/birds/leave").status_code == 404
+
+
 def test_members_are_added_changed_and_removed(portal_site: Any) -> None:
     path = "/projects/birds/members"
     with portal_site.browser("owner") as http:

@@ -109,6 +109,14 @@ def get_schedule(tx: Transaction, actor: Actor, name: str) -> Schedule:
     return _found(name, timetable.find(tx, name))
 
 
+def kept_of(tx: Transaction, actor: Actor, name: str) -> dict[str, Any]:
+    """Give of a schedule, if there is one, what a form that does not ask for it leaves as it is."""
+    require(tx, actor, "job.read")
+    found = timetable.find(tx, name)
+    fields = ("facts", "is_enabled", "project_id", "priority", "max_tries")
+    return {} if found is None else {field: getattr(found, field) for field in fields}
+
+
 def list_schedules(
     tx: Transaction, actor: Actor, *, cursor: str | None = None, limit: int = 50
 ) -> Page[Schedule]:

@@ -52,6 +52,7 @@ def pages(portal: Portal, *, box: SecretBox, panels: Sequence[PanelSource] = ())
     _add_home(router, tools)
     _add_projects(router, tools)
     _add_project(router, tools)
+    _add_leaving(router, tools)
     _add_members(router, tools)
     _add_secrets(router, tools)
     return router
@@ -207,6 +208,14 @@ def _add_project(router: APIRouter, tools: _Tools) -> None:
             return _again(tools, visit, "people/settings.html", form, fault, found=found)
         said = words.get(is_archived or "", "The description is changed.")
         return tools.portal.go(visit, f"/projects/{project}", said)
+
+
+def _add_leaving(router: APIRouter, tools: _Tools) -> None:
+    @router.post(_P + "/leave", **page("project.leave"))
+    def leave_project(visit: VisitIn, project: str) -> Response:
+        """Leave a project oneself."""
+        visit.change(lambda tx: actions.leave_project(tx, visit.actor, project))
+        return tools.portal.go(visit, "/", f"You have left {project}.")
 
 
 def _typed(form: Form, field: str) -> dict[str, str]:

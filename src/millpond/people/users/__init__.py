@@ -1,0 +1,1 @@
+"""Users, as site administrators see to them."""
