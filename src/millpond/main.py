@@ -43,6 +43,8 @@ from millpond.jobs import routes as job_routes
 from millpond.jobs.pool import Pool
 from millpond.jobs.port import Handler
 from millpond.lake import routes as lake_routes
+from millpond.lake.manifests import ManifestCache
+from millpond.lake.previews import routes as preview_routes
 from millpond.lake.uploads import parts as upload_parts
 from millpond.lake.uploads import routes as upload_routes
 from millpond.lake.values import LakeLimits
@@ -126,7 +128,9 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
     yield job_routes.routes(ENDINGS.keys(), ENDINGS)
     lake_limits = LakeLimits(**asdict(house.settings.lake))
-    yield lake_routes.routes(house.objects, lake_limits)
+    manifests = ManifestCache(house.objects)
+    yield lake_routes.routes(house.objects, lake_limits, manifests)
+    yield preview_routes.routes(house.objects, manifests)
     yield upload_routes.routes(house.objects, lake_limits)
     yield environment_routes.routes(house.objects)
     yield pipeline_routes.routes(house.objects)

@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from millpond.ground.actor import SYSTEM, Actor
+from millpond.lake.manifests import ManifestCache
+from millpond.lake.previews import routes as preview_routes
 from millpond.lake.routes import STREAMED, routes
 from millpond.lake.uploads import routes as upload_routes
 from millpond.lake.values import LakeLimits
@@ -106,6 +108,7 @@ def http(people, objects):
         people, lambda tx, token, is_local: actors.get(token), streams=re.compile(STREAMED)
     )
     app.include_router(routes(objects, LIMITS), prefix="/api/v1")
+    app.include_router(preview_routes.routes(objects, ManifestCache(objects)), prefix="/api/v1")
     app.include_router(upload_routes.routes(objects, LIMITS), prefix="/api/v1")
     return Http(app)
 

@@ -1,6 +1,7 @@
 """Datasets over the SDK: push what is here, list, show, download."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from millpond.client.room import Room
 from millpond.client.uploading import Sent, send_files
 from millpond.client.walking import Hashed, LocalFile, archive_format, find_files, hash_files
 from millpond.ground.address import parse_address
-from millpond.ground.errors import Fault, InvalidError
-from millpond.lake.values import Dataset, DatasetVersion, FileEntry, Kind
+from millpond.ground.errors import Fault, InvalidError, NotFoundError
+from millpond.lake.previews.values import Preview
+from millpond.lake.values import Dataset, DatasetVersion, FileEntry, Kind, TreeItem
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class DatasetsRoom(Room):
         follow_links: bool = False,
         unpack: bool = True,
         kind: Kind = "files",
+        add: bool = False,
         on_progress: OnProgress = ignore,
     ) -> Pushed:
         """Make a version of a folder, a file or an archive.
@@ -53,6 +56,7 @@ class DatasetsRoom(Room):
             follow_links: whether to follow symbolic links; else they are left out, and named.
             unpack: whether the server unpacks an archive; else it is a file like any other.
             kind: whether its files are just files, or the parts of one table.
+            add: whether the newest version's files stay, but for those whose paths come anew.
             on_progress: told how far reading and sending are.
         """
         source = Path(source)
@@ -65,7 +69,13 @@ class DatasetsRoom(Room):
                 faults=[Fault(path, reason) for path, reason in found.left_out],
             )
         made = self.push_files(
-            found.files, name, project=project, archive=form, kind=kind, on_progress=on_progress
+            found.files,
+            name,
+            project=project,
+            archive=form,
+            kind=kind,
+            add=add,
+            on_progress=on_progress,
         )
         return replace(made, left_out=found.left_out)
 
@@ -77,6 +87,7 @@ class DatasetsRoom(Room):
         project: str | None = None,
         archive: str | None = None,
         kind: Kind = "files",
+        add: bool = False,
         on_progress: OnProgress = ignore,
     ) -> Pushed:
         """Make a version of files that were chosen one by one, under paths of their own.
@@ -87,11 +98,15 @@ class DatasetsRoom(Room):
             project: the project to put it in.
             archive: how the server unpacks the one file: zip, tar, tar.gz, tar.bz2, tar.xz.
             kind: whether they are just files, or the parts of one table.
+            add: whether the newest version's files stay, but for those whose paths come anew.
             on_progress: told how far reading and sending are.
         """
         hashed = list(hash_files(files, on_progress))
         sent = send_files(self._transport, self._project(project), hashed, on_progress)
         body: dict[str, object] = {"kind": kind}
+        if add:
+            with suppress(NotFoundError):  # Of a new dataset there is no version to add to.
+                body["add_to"] = self.get(name, project=project).newest
         if archive is not None:
             body |= {"archive": hashed[0].digest, "format": archive}
         else:
@@ -100,9 +115,10 @@ class DatasetsRoom(Room):
         version = decode(DatasetVersion, self._transport.make(path, body))
         return Pushed(version, sent, [])
 
-    def list(self, *, project: str | None = None) -> Sequence[Dataset]:
-        """List the datasets by name."""
-        return list(self._transport.pages(Dataset, self._in(project, "datasets")))
+    def list(self, *, project: str | None = None, search: str = "") -> Sequence[Dataset]:
+        """List the datasets by name; with a search, those whose names hold that text."""
+        query = {"search": search or None}
+        return list(self._transport.pages(Dataset, self._in(project, "datasets"), query))
 
     def get(self, name: str, *, project: str | None = None) -> Dataset:
         """Show a dataset."""
@@ -123,6 +139,28 @@ class DatasetsRoom(Room):
         """Go through the files of a version, fetched page by page."""
         path = self._version_path(address, project) + "/files"
         return self._transport.pages(FileEntry, path, most=most)
+
+    def tree(
+        self,
+        address: str,
+        folder: str = "",
+        *,
+        project: str | None = None,
+        search: str = "",
+        most: int | None = None,
+    ) -> Iterator[TreeItem]:
+        """Go through what lies directly in a folder of a version: folders first, then files.
+
+        With a search, go through the files anywhere below whose paths hold that text.
+        """
+        path = self._version_path(address, project) + "/tree"
+        query = {"path": folder, "search": search or None}
+        return self._transport.pages(TreeItem, path, query, most=most)
+
+    def preview(self, address: str, path: str, *, project: str | None = None) -> Preview:
+        """Look at the beginning of a file: its text, its first rows, or what image it is."""
+        place = self._version_path(address, project) + "/content/preview"
+        return self._transport.read(Preview, place, {"path": path})
 
     def download(
         self,

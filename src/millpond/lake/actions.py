@@ -18,13 +18,19 @@ _TRIES = 20
 
 
 def list_datasets(
-    tx: Transaction, actor: Actor, project_id: str, *, cursor: str | None = None, limit: int = 50
+    tx: Transaction,
+    actor: Actor,
+    project_id: str,
+    *,
+    search: str = "",
+    cursor: str | None = None,
+    limit: int = 50,
 ) -> Page[Dataset]:
-    """List a project's datasets by name."""
+    """List a project's datasets by name; with a search, those whose names hold that text."""
     require(tx, actor, "dataset.read", project_id)
     key = decode_cursor(cursor, str)
     after = str(key[0]) if key else ""
-    found = store.list_datasets(tx, project_id, after, limit + 1)
+    found = store.list_datasets(tx, project_id, after, limit + 1, search=search.strip().lower())
     return make_page(found, limit, lambda item: [item.name])
 
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from millpond.ground.canonical import canonical_json, digest_of_bytes
 from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError
-from millpond.lake.rules import show_path
-from millpond.lake.values import FileEntry, Manifest, manifest_key
+from millpond.lake.rules import check_files, show_path
+from millpond.lake.values import FileEntry, LakeLimits, Manifest, manifest_key
 from millpond.storage.port import ObjectStore
 
 _FORMAT = 1
@@ -59,6 +59,21 @@ def sort_files(files: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
             faults=[Fault("files", f"twice: {path[:200]!r}") for path in twice[:20]],
         )
     return tuple(entry for _, entry in ordered)
+
+
+def merge(
+    before: Iterable[FileEntry], more: Iterable[FileEntry], limits: LakeLimits
+) -> tuple[FileEntry, ...]:
+    """Add files to those of a version; one whose path was there takes its place.
+
+    Raises:
+        InvalidError: together they are more than a version may hold, or a file is a folder too.
+    """
+    merged = {entry.raw_path: entry for entry in before}
+    merged |= {entry.raw_path: entry for entry in more}
+    entries = tuple(merged.values())
+    check_files(entries, limits)
+    return entries
 
 
 def encode_manifest(files: Iterable[FileEntry]) -> bytes:

@@ -40,7 +40,10 @@ class FileIn(BaseModel):
 
 
 class VersionIn(BaseModel):
-    """A new version: its files one by one, or an archive that is unpacked on the server."""
+    """A new version: its files one by one, or an archive that is unpacked on the server.
+
+    With ``add_to`` the files of that version stay, but for those whose paths come anew.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,3 +51,4 @@ class VersionIn(BaseModel):
     archive: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     format: Literal["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"] | None = None
     kind: Kind = "files"
+    add_to: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None

@@ -10,8 +10,10 @@ from millpond.ground.address import check_name
 from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.page import Page, decode_cursor, encode_cursor
 from millpond.lake import actions, archives, contents, rules
+from millpond.lake.browsing import Browser
 from millpond.lake.downloads import answer_content, answer_zip
-from millpond.lake.manifests import ManifestCache, sort_files, write_manifest
+from millpond.lake.manifests import ManifestCache, merge, sort_files, write_manifest
+from millpond.lake.paths import read_path
 from millpond.lake.receiving import RequestBody, make_lane
 from millpond.lake.requests import MissingIn, VersionIn
 from millpond.lake.values import (
@@ -20,7 +22,7 @@ from millpond.lake.values import (
     FileEntry,
     LakeLimits,
     Manifest,
-    decode_path,
+    TreeItem,
     object_key,
 )
 from millpond.people.actions import open_project
@@ -38,13 +40,17 @@ def _body_of(media_type: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {media_type: schema}}}
 
 
-def routes(objects: ObjectStore, limits: LakeLimits) -> APIRouter:
+def routes(
+    objects: ObjectStore, limits: LakeLimits, manifests: ManifestCache | None = None
+) -> APIRouter:
     """Make the routes on an object store."""
+    manifests = manifests or ManifestCache(objects)
     router = APIRouter(prefix="/projects/{project}", tags=["datasets"])
     _add_objects(router, objects, limits)
     _add_datasets(router)
-    _add_versions(router, objects, limits)
-    _add_contents(router, objects)
+    _add_versions(router, objects, limits, manifests)
+    _add_files(router, manifests)
+    _add_contents(router, objects, manifests)
     return router
 
 
@@ -91,13 +97,19 @@ def _add_objects(router: APIRouter, objects: ObjectStore, limits: LakeLimits) ->
 
 def _add_datasets(router: APIRouter) -> None:
     @router.get("/datasets", **needs("dataset.read"))
-    def list_datasets(call: CallIn, project: str, page: PageIn) -> Page[Dataset]:
+    def list_datasets(
+        call: CallIn,
+        project: str,
+        page: PageIn,
+        search: Annotated[str, Query(description="Text in their names.")] = "",
+    ) -> Page[Dataset]:
         """List the project's datasets by name."""
         return call.read(
             lambda tx: actions.list_datasets(
                 tx,
                 call.actor,
                 open_project(tx, call.actor, project, "dataset.read").id,
+                search=search,
                 cursor=page.cursor,
                 limit=page.limit,
             )
@@ -122,7 +134,9 @@ def _add_datasets(router: APIRouter) -> None:
         )
 
 
-def _add_versions(router: APIRouter, objects: ObjectStore, limits: LakeLimits) -> None:
+def _add_versions(
+    router: APIRouter, objects: ObjectStore, limits: LakeLimits, manifests: ManifestCache
+) -> None:
     @router.get("/datasets/{name}/versions", **needs("dataset.read"))
     def list_versions(
         call: CallIn, project: str, name: str, page: PageIn
@@ -143,11 +157,16 @@ def _add_versions(router: APIRouter, objects: ObjectStore, limits: LakeLimits) -
     def add_version(call: CallIn, project: str, name: str, asked: VersionIn) -> DatasetVersion:
         """Make a version of contents that were sent, or of an archive that was.
 
-        The same content as the newest version gives that one back, marked unchanged.
+        The same content as the newest version gives that one back, marked unchanged. With
+        `add_to` the files of that version stay, but for those whose paths come anew.
         """
         project_id = _open(call, project, "dataset.write")
         check_name(name)
-        entries = sort_files(_list_files(objects, project_id, asked, limits))
+        entries = _list_files(objects, project_id, asked, limits)
+        if asked.add_to is not None:
+            before = _find(call, project, name, asked.add_to)[1]
+            entries = merge(manifests.read(before.manifest_key).files, entries, limits)
+        entries = sort_files(entries)
         rules.check_kind(asked.kind, entries)
         key, _ = write_manifest(objects, project_id, entries)
         return call.make(
@@ -162,8 +181,8 @@ def _add_versions(router: APIRouter, objects: ObjectStore, limits: LakeLimits) -
         return _find(call, project, name, number)[1]
 
 
-def _add_contents(router: APIRouter, objects: ObjectStore) -> None:
-    manifests = ManifestCache(objects)
+def _add_files(router: APIRouter, manifests: ManifestCache) -> None:
+    browser = Browser(manifests)
 
     @router.get("/datasets/{name}/versions/{number}/files", **needs("dataset.read"))
     def list_files(
@@ -178,6 +197,24 @@ def _add_contents(router: APIRouter, objects: ObjectStore) -> None:
         cursor = encode_cursor([end]) if end < len(files) else None
         return Page(list(files[start:end]), cursor)
 
+    @router.get("/datasets/{name}/versions/{number}/tree", **needs("dataset.read"))
+    def list_folder(
+        call: CallIn,
+        project: str,
+        name: str,
+        number: Number,
+        page: PageIn,
+        path: Annotated[str, Query(description="The folder; empty for the top.")] = "",
+        path_bytes: Annotated[str | None, Query(description="As this list gives it.")] = None,
+        search: Annotated[str, Query(description="Text in paths of files below.")] = "",
+    ) -> Page[TreeItem]:
+        """List what lies directly in a folder of a version, or the files that a search finds."""
+        version = _find(call, project, name, number)[1]
+        folder = read_path(path, path_bytes)
+        return browser.list_folder(version.manifest_key, folder, search, page.cursor, page.limit)
+
+
+def _add_contents(router: APIRouter, objects: ObjectStore, manifests: ManifestCache) -> None:
     @router.get(
         "/datasets/{name}/versions/{number}/content",
         response_class=StreamingResponse,
@@ -210,22 +247,6 @@ def _add_contents(router: APIRouter, objects: ObjectStore) -> None:
         files = manifests.read(version.manifest_key).files
         pairs = ((one.raw_path, object_key(project_id, one.digest)) for one in files)
         return answer_zip(objects, pairs, f"{name}-{number}.zip")
-
-
-def read_path(path: str, path_bytes: str | None) -> bytes:
-    """Read the bytes of a path that a query names.
-
-    Raises:
-        InvalidError: they can't be read.
-    """
-    try:
-        return decode_path(path, path_bytes)
-    except ValueError:
-        raise InvalidError(
-            "The path can't be read.",
-            next_step="Send path and path_bytes as the list of files gives them.",
-            faults=[Fault("path_bytes", "is not base64, or path is no Unicode text")],
-        ) from None
 
 
 def _open(call: Call, project: str, permission: str) -> str:

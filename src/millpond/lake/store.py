@@ -96,7 +96,13 @@ def list_versions(
 
 
 def list_datasets(
-    tx: Transaction, project_id: str, after: str, limit: int, name: str | None = None
+    tx: Transaction,
+    project_id: str,
+    after: str,
+    limit: int,
+    name: str | None = None,
+    *,
+    search: str = "",
 ) -> list[Dataset]:
     """Give visible datasets by name, each with what its newest version holds."""
     version = dataset_version
@@ -124,6 +130,8 @@ def list_datasets(
     )
     if name is not None:
         query = query.where(dataset.c.name == name)
+    if search:
+        query = query.where(dataset.c.name.contains(search, autoescape=True))
     return [Dataset(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
 
 

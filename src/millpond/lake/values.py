@@ -41,6 +41,31 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class TreeItem:
+    """A folder, or a file, of a version.
+
+    Attributes:
+        name: its last part, as people see it.
+        path: the whole path; ``path_bytes`` as in ``FileEntry``, for folders too.
+        file_count: of a folder, all files below it; of a file, one.
+        size_bytes: of a folder, all files below it together.
+        digest: of a file; None for a folder.
+    """
+
+    name: str
+    path: str
+    path_bytes: str | None
+    file_count: int
+    size_bytes: int
+    digest: str | None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.digest is None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The files of a version, in the order of the bytes of their paths."""
 

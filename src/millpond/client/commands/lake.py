@@ -1,11 +1,13 @@
 """Commands for datasets."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from millpond.client.call import EXISTING, Call, shared, yes_option
 from millpond.client.screen import Column, harmless, size_text
+from millpond.lake.previews.values import Preview
 from millpond.lake.values import Dataset, DatasetVersion
 
 _LEFT_OUT_SHOWN = 10
@@ -31,9 +33,16 @@ def name_from(source: Path) -> str:
 )
 @click.option("--no-unpack", is_flag=True, help="Keep an archive as the file it is.")
 @click.option("--table", is_flag=True, help="The files are the parts of one table.")
+@click.option("--add", is_flag=True, help="Keep the newest version's other files.")
 @shared
 def push_dataset(
-    call: Call, source: Path, name: str | None, follow_links: bool, no_unpack: bool, table: bool
+    call: Call,
+    source: Path,
+    name: str | None,
+    follow_links: bool,
+    no_unpack: bool,
+    table: bool,
+    add: bool,
 ) -> None:
     """Push SOURCE (a folder, a file, a zip or tar archive) as a new version of a dataset.
 
@@ -46,6 +55,7 @@ def push_dataset(
             follow_links=follow_links,
             unpack=not no_unpack,
             kind="table" if table else "files",
+            add=add,
             on_progress=on_progress,
         )
     for path, reason in pushed.left_out[:_LEFT_OUT_SHOWN]:
@@ -62,11 +72,12 @@ def push_dataset(
 
 
 @dataset.command("list")
+@click.option("--search", default="", help="Only those whose names hold this text.")
 @shared
-def list_datasets(call: Call) -> None:
+def list_datasets(call: Call, search: str) -> None:
     """List the project's datasets."""
     with call.client() as client:
-        found = client.datasets.list()
+        found = client.datasets.list(search=search)
     columns: list[Column] = [
         ("NAME", lambda one: one.name),
         ("NEWEST", lambda one: one.newest),
@@ -81,10 +92,14 @@ def list_datasets(call: Call) -> None:
 
 @dataset.command("show")
 @click.argument("address")
+@click.argument("path", required=False)
 @shared
-def show_dataset(call: Call, address: str) -> None:
-    """Show the dataset at ADDRESS: NAME with its versions, or NAME@N."""
+def show_dataset(call: Call, address: str, path: str | None) -> None:
+    """Show the dataset at ADDRESS: NAME with its versions, or NAME@N, or the file PATH in it."""
     with call.client() as client:
+        if path is not None:
+            _show_preview(call, client.datasets.preview(address, path))
+            return
         if "@" in address:
             version = client.datasets.version(address)
             call.show(version, _version_facts(version))
@@ -108,9 +123,16 @@ def show_dataset(call: Call, address: str) -> None:
 @dataset.command("files")
 @click.argument("address")
 @click.option("--most", type=click.IntRange(1), default=1000, show_default=True, help="At most.")
+@click.option(
+    "--in", "folder", help="List this folder alone, with the folders in it; . is the top."
+)
+@click.option("--search", default="", help="Only files whose paths hold this text.")
 @shared
-def list_files(call: Call, address: str, most: int) -> None:
+def list_files(call: Call, address: str, most: int, folder: str | None, search: str) -> None:
     """List the files of the version at ADDRESS."""
+    if folder is not None or search:
+        _list_folder(call, address, "" if folder in (None, ".") else str(folder), search, most)
+        return
     with call.client() as client:
         found = list(client.datasets.files(address, most=most))
     columns: list[Column] = [
@@ -119,6 +141,20 @@ def list_files(call: Call, address: str, most: int) -> None:
         ("PATH", lambda one: harmless(one.path)),
     ]
     call.show_list(found, columns, "It has no files.")
+    if len(found) == most:
+        call.tell(f"These are the first {most:,}; --most N shows more.")
+
+
+def _list_folder(call: Call, address: str, folder: str, search: str, most: int) -> None:
+    with call.client() as client:
+        found = list(client.datasets.tree(address, folder, search=search, most=most))
+    columns: list[Column] = [
+        ("SIZE", lambda one: size_text(one.size_bytes)),
+        ("FILES", lambda one: f"{one.file_count:,}" if one.is_folder else ""),
+        ("SHA256", lambda one: (one.digest or "")[:12]),
+        ("PATH", lambda one: harmless(one.path) + "/" * one.is_folder),
+    ]
+    call.show_list(found, columns, "Nothing is there.")
     if len(found) == most:
         call.tell(f"These are the first {most:,}; --most N shows more.")
 
@@ -177,3 +213,37 @@ def _version_facts(version: DatasetVersion) -> list[tuple[str, object]]:
         ("from", version.origin),
         ("digest", version.digest),
     ]
+
+
+def _show_preview(call: Call, found: Preview) -> None:
+    facts: list[tuple[str, object]] = [
+        ("file", harmless(found.path)),
+        ("size", size_text(found.size_bytes)),
+        ("kind", found.media_type or found.kind),
+    ]
+    if found.encoding:
+        facts.append(("encoding", found.encoding))
+    if found.note:
+        facts.append(("note", harmless(found.note)))
+    call.show(found, facts)
+    if call.as_json:
+        return
+    if found.kind == "table":
+        columns: list[Column] = [
+            (f"{harmless(column.name)} ({harmless(column.kind)})", _cell_at(place))
+            for place, column in enumerate(found.columns)
+        ]
+        call.show_list(found.rows, columns, "It has no rows.")
+        count = "" if found.row_count is None else f" of {found.row_count:,}"
+        call.tell(
+            f"{len(found.rows)} rows{count}, {len(found.columns)} of {found.column_count} columns."
+        )
+    elif found.kind == "text":
+        for line in found.text.splitlines():
+            click.echo(harmless(line))
+        if found.is_cut:
+            call.tell("This is the beginning; `millpond dataset download` brings all.")
+
+
+def _cell_at(place: int) -> Callable[[tuple[str | None, ...]], str]:
+    return lambda row: harmless(row[place] or "")
