@@ -61,6 +61,7 @@ def write_etc(folder: Path) -> None:
     folder.mkdir(mode=0o755, exist_ok=True)
     folder.chmod(0o755)
     texts = {name: text.encode() for name, text in _ETC_OWN.items()}
+    texts["resolv.conf"] = b""  # It may come later, with the network.
     for name in (*_ETC_COPIED, *_ETC, *_ETC_NETWORK):
         path = Path("/etc", name)
         if path.is_dir():
