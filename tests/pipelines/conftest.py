@@ -129,7 +129,7 @@ class World:
             lambda tx: add_version(tx, ANA, POND, name, manifest, key, "upload", kind)
         )
 
-    def push(self, code, name="sample", requirements="", function=""):
+    def push(self, code, name="sample", requirements="", function="", seconds=60):
         files = code if isinstance(code, dict) else {"pipeline.py": code}
         _, key = self.keep(files)
         made = self.database.change(
@@ -146,6 +146,7 @@ class World:
         return self.until(
             lambda: self.database.read(lambda tx: specs.get_version(tx, POND, made.address)),
             lambda version: version.state != "compiling",
+            seconds=seconds,
         )
 
     def start(self, what="sample", inputs=None, **parameters):
