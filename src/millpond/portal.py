@@ -4,6 +4,7 @@ A room adds its ``NAV`` and its ``pages(...)`` in one line each.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from fastapi import APIRouter, FastAPI
 from millpond.audit import pages as audit_pages
 from millpond.audit.values import ProjectRef
 from millpond.engine import pages as engine_pages
+from millpond.environments import pages as environment_pages
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
 from millpond.house import ENDINGS, House, installation_of
 from millpond.jobs import pages as job_pages
 from millpond.lake.recent import show_datasets
+from millpond.lake.values import LakeLimits
 from millpond.people import pages as people_pages
 from millpond.people.actions import (
     open_project,
@@ -25,6 +28,7 @@ from millpond.people.actions import (
     require,
 )
 from millpond.people.users import pages as user_pages
+from millpond.pipelines import pages as pipeline_pages
 from millpond.pipelines.runs.recent import show_runs
 from millpond.pipelines.specs.recent import show_pipelines
 from millpond.storage.database import Transaction
@@ -39,6 +43,8 @@ _NAV: tuple[tuple[NavItem, ...], ...] = (
     user_pages.NAV,
     job_pages.NAV,
     engine_pages.NAV,
+    environment_pages.NAV,
+    pipeline_pages.NAV,
 )
 
 
@@ -97,3 +103,6 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield user_pages.pages(portal, passwords=house.passwords)
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
     yield engine_pages.pages(portal, installation_of(house))
+    yield environment_pages.pages(portal, house.objects)
+    limits = LakeLimits(**asdict(house.settings.lake))
+    yield from pipeline_pages.pages(portal, house.objects, limits)

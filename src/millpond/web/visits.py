@@ -1,5 +1,6 @@
 """One visit of a page: who visits, what the form held, and how pages are declared."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -127,12 +128,11 @@ async def _any_visit(request: Request) -> AnyVisit:
     return AnyVisit(request, request.app.state.database, await _caller(request))
 
 
-async def _form(request: Request) -> Form:
-    return Form(
-        await request.form(
-            max_files=_FILES_MOST, max_fields=_FIELDS_MOST, max_part_size=_PART_BYTES
-        )
-    )
+async def _form(request: Request) -> AsyncIterator[Form]:
+    async with request.form(
+        max_files=_FILES_MOST, max_fields=_FIELDS_MOST, max_part_size=_PART_BYTES
+    ) as data:
+        yield Form(data)
 
 
 VisitIn = Annotated[Visit, Depends(_visit)]

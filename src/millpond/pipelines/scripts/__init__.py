@@ -1,0 +1,1 @@
+"""Scripts: any program, undecorated, run from the browser as it is."""
