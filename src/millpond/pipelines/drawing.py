@@ -9,6 +9,7 @@ beside boxes and not through them. All colours come from classes.
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
 
 WIDTH, HEIGHT = 196, 58
@@ -256,6 +257,12 @@ def draw_dag(
             opening = opening.replace("<g", f'<a href="{escape(link)}"', 1)
             parts.append(f'{opening} aria-label="{_text(label)}">{shown}</a>')
     return "".join([*parts, "</svg>"])
+
+
+@lru_cache(64)
+def _lay_out_once(nodes: tuple[str, ...], edges: tuple[tuple[str, str], ...]) -> Layout:
+    """Keep what was laid out last: a page that is watched asks for the same again and again."""
+    return lay_out(nodes, edges)
 
 
 def _tell(nodes: Sequence[str], edges: Sequence[tuple[str, str]], states: Mapping[str, str]) -> str:
