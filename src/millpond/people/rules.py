@@ -60,9 +60,7 @@ ADMIN_IN_PROJECTS = frozenset(
 its data they add themselves as a member, which the project's log shows."""
 
 _IN_EVERY_SCOPE = frozenset({"profile.read"})  # A token may always ask whose it is.
-_ALLOWED_IN_ARCHIVE = frozenset(
-    {"project.write", "project.leave", "member.write", "run.cancel"}
-)
+_ALLOWED_IN_ARCHIVE = frozenset({"project.write", "project.leave", "member.write", "run.cancel"})
 
 
 def needs_project(permission: str) -> bool:
