@@ -4,7 +4,7 @@ import pytest
 
 from millpond.ground.actor import Actor
 from millpond.ground.errors import InvalidError
-from millpond.people.actions import set_secret
+from millpond.people.actions import remove_secret, set_secret
 from millpond.pipelines.runs import actions
 
 ANA = Actor("user_ana", "ana")
@@ -51,6 +51,22 @@ def test_each_step_is_given_the_secrets_that_it_asks_for(world):
         keep(world, name)
     run = world.run("keys")
     assert run.state == "succeeded", run.reason
+
+
+def test_a_secret_removed_before_the_run_begins_ends_it_in_words(world):
+    push(world)
+    for name in ("API_KEY", "OTHER_KEY"):
+        keep(world, name)
+
+    def start_and_remove(tx):
+        run = actions.start_run(tx, ANA, POND, "keys", inputs={}, parameters={})
+        remove_secret(tx, ANA, "pond", "API_KEY")
+        return run.id
+
+    run = world.wait(world.database.change(start_and_remove))
+    assert run.state == "failed"
+    assert "no secret API_KEY" in run.reason
+    assert "millpond secret set" in run.reason
 
 
 def push(world):

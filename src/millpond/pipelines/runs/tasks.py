@@ -1,7 +1,7 @@
 """The job of a run: claim it, prepare its environment, drive it, collect what it left, settle."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,11 +54,11 @@ def make_run(tools: PipelineTools, read_secrets: ReadSecrets) -> Handler:
 
     def run(lease: Lease) -> None:
         run_id = str(lease.job.facts["run_id"])
-        loaded = tools.database.change(lambda tx: _claim(tx, lease, run_id, read_secrets))
+        loaded = tools.database.change(lambda tx: _claim(tx, lease, run_id))
         if loaded is None:
             return
         try:
-            end = _work(tools, lease, loaded)
+            end = _work(tools, lease, loaded, read_secrets)
         except CancelledError:
             end = _End("cancelled")
         tools.database.change(lambda tx: _settle(tx, lease, loaded, end))
@@ -75,7 +75,7 @@ def give_up_run(tx: Transaction, job: Job) -> None:
         _end_run(tx, found[0], _End("failed", reason), None)
 
 
-def _claim(tx: Transaction, lease: Lease, run_id: str, read_secrets: ReadSecrets) -> Loaded | None:
+def _claim(tx: Transaction, lease: Lease, run_id: str) -> Loaded | None:
     """Take the run over: from here on a driver before this one writes nothing more."""
     lease.hold(tx)
     found = store.find_own(tx, run_id)
@@ -98,7 +98,6 @@ def _claim(tx: Transaction, lease: Lease, run_id: str, read_secrets: ReadSecrets
         assert version.spec is not None  # noqa: S101 - a run starts with a version that is ready.
         no_fork, read = version.no_fork, version.spec
     lock = lock_text(tx, run.project_id, run.environment) if run.environment else ""
-    names = tuple(sorted({name for step in read.steps for name in step.secrets}))
     return Loaded(
         run=run,
         spec=read,
@@ -106,17 +105,18 @@ def _claim(tx: Transaction, lease: Lease, run_id: str, read_secrets: ReadSecrets
         code_key=own["code_key"],
         fence=fence,
         lock=lock,
-        secrets=read_secrets(tx, run.project_id, names) if names else {},
+        secrets={},  # Read once the run is claimed, so that a missing one ends it in words.
         no_fork=no_fork,
         steps=tuple(store.list_kept_steps(tx, run_id)),
         tasks=tuple(tasks),
     )
 
 
-def _work(tools: PipelineTools, lease: Lease, loaded: Loaded) -> _End:
+def _work(tools: PipelineTools, lease: Lease, loaded: Loaded, read_secrets: ReadSecrets) -> _End:
     if loaded.run.state == "cancelling":
         raise CancelledError
     try:
+        loaded = replace(loaded, secrets=_read_secrets(tools, loaded, read_secrets))
         place = tools.builder.ensure(loaded.lock, lambda _: None) if loaded.lock else None
         tools.database.change(lambda tx: _begin(tx, lease, loaded))
         code = stage_code(tools.objects, loaded.run.project_id, loaded.code_key)
@@ -129,6 +129,15 @@ def _work(tools: PipelineTools, lease: Lease, loaded: Loaded) -> _End:
         if isinstance(fault, BusyError | TooManyError) and lease.job.tries < lease.job.max_tries:
             raise
         return _End("failed", f"{fault.message} {fault.next_step}")
+
+
+def _read_secrets(
+    tools: PipelineTools, loaded: Loaded, read_secrets: ReadSecrets
+) -> Mapping[str, str]:
+    names = tuple(sorted({name for step in loaded.spec.steps for name in step.secrets}))
+    if not names:
+        return {}
+    return tools.database.read(lambda tx: read_secrets(tx, loaded.run.project_id, names))
 
 
 def _begin(tx: Transaction, lease: Lease, loaded: Loaded) -> None:
