@@ -11,6 +11,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from millpond.audit import pages as audit_pages
+from millpond.audit.targets import Targets
 from millpond.audit.values import ProjectRef
 from millpond.engine import pages as engine_pages
 from millpond.environments import pages as environment_pages
@@ -18,6 +19,7 @@ from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
 from millpond.house import ENDINGS, House, installation_of
 from millpond.jobs import pages as job_pages
+from millpond.lake import pages as lake_pages
 from millpond.lake.recent import show_datasets
 from millpond.lake.values import LakeLimits
 from millpond.people import pages as people_pages
@@ -27,6 +29,7 @@ from millpond.people.actions import (
     permissions_on_site,
     require,
 )
+from millpond.people.rules import needs_project
 from millpond.people.users import pages as user_pages
 from millpond.pipelines import pages as pipeline_pages
 from millpond.pipelines.runs.recent import show_runs
@@ -39,12 +42,25 @@ from millpond.web.site import SiteMount, build_site, without_portal
 _STATIC = Path(assets.__file__).parent / "static"
 _NAV: tuple[tuple[NavItem, ...], ...] = (
     people_pages.NAV,
+    lake_pages.NAV,
     audit_pages.NAV,
     user_pages.NAV,
     job_pages.NAV,
     engine_pages.NAV,
     environment_pages.NAV,
     pipeline_pages.NAV,
+)
+
+_TARGETS = Targets(
+    {
+        "dataset": "/projects/{project}/datasets/{name}",
+        "environment": "/projects/{project}/environments/{name}",
+        "job": "/admin/queue/{name}",
+        "pipeline": "/projects/{project}/pipelines/{name}",
+        "project": "/projects/{name}",
+        "run": "/projects/{project}/runs/{name}",
+        "user": "/admin/users/{name}",
+    }
 )
 
 
@@ -62,9 +78,21 @@ def hang_pages(app: FastAPI, house: House, version: str) -> None:
         nav=chain.from_iterable(_NAV),
     )
     app.state.session_cookie = portal.session_cookie
-    site = Later(lambda: build_site(app, portal, (*_frame(house, built), *_rooms(house, portal))))
+
+    def make() -> FastAPI:
+        return build_site(app, portal, check, (*_frame(house, built), *_rooms(house, portal)))
+
+    site = Later(make)
     app.state.site = site
     app.router.routes.append(SiteMount(site))
+
+
+def check(tx: Transaction, actor: Actor, permission: str, project: str) -> None:
+    """Refuse unless an actor has a page's permission, in its project or on the site."""
+    if project and needs_project(permission):
+        open_project(tx, actor, project, permission)
+    else:
+        require(tx, actor, permission)
 
 
 def survey(tx: Transaction, actor: Actor, name: str) -> Surroundings:
@@ -97,12 +125,18 @@ def _frame(house: House, built: assets.Assets) -> Iterator[APIRouter]:
 
 def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield people_pages.pages(
-        portal, box=house.box, panels=(show_runs, show_datasets, show_pipelines)
+        portal,
+        box=house.box,
+        panels=(show_runs, show_datasets, show_pipelines),
+        targets=_TARGETS,
     )
-    yield audit_pages.pages(portal, may=require, find_project=find_project, key=house.seal_key)
+    yield audit_pages.pages(
+        portal, may=require, find_project=find_project, key=house.seal_key, targets=_TARGETS
+    )
     yield user_pages.pages(portal, passwords=house.passwords)
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
     yield engine_pages.pages(portal, installation_of(house))
     yield environment_pages.pages(portal, house.objects)
     limits = LakeLimits(**asdict(house.settings.lake))
+    yield lake_pages.pages(portal, house.objects, limits)
     yield from pipeline_pages.pages(portal, house.objects, limits)

@@ -25,7 +25,7 @@ def site(portal_site):
             fault_list=[], request_id="r",
         )  # fmt: skip
 
-    @router.get("/try/missing", **page("project.read"))
+    @router.get("/try/missing", **page("profile.read"))
     def miss(visit: VisitIn):
         raise NotFoundError("There is no such <bird>.", next_step="Look <elsewhere>.")
 

@@ -33,6 +33,7 @@ class PanelRow:
         at: when it last changed.
         done: how far it is, out of ``total``; with a total of 0 no bar is shown.
         total: what ``done`` counts up to.
+        topic: of its live events while it goes on; empty where it stands still.
     """
 
     text: str
@@ -43,6 +44,7 @@ class PanelRow:
     at: datetime | None = None
     done: int = 0
     total: int = 0
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class FirstStep:
     """One of the first things that a newcomer does.
 
     Attributes:
+        order: a smaller one comes first.
         text: an order, for example ``Bring in your data``.
         cli: the same on the command line; may hold ``PROJECT``.
         path: where to do it in the browser; may hold ``{project}``; empty where only the command
@@ -57,6 +60,7 @@ class FirstStep:
         is_done: whether it was done, by anybody, in one of the places.
     """
 
+    order: int
     text: str
     cli: str
     path: str

@@ -19,6 +19,7 @@ from millpond.web.problems import as_error, problem_of, problem_of_http
 from millpond.web.visits import (
     AnyVisit,
     AnyVisitIn,
+    CheckVisit,
     FormIn,
     SignInFirst,
     open_page,
@@ -39,17 +40,21 @@ _HEADINGS = {
 }
 
 
-def build_site(outer: FastAPI, portal: Portal, routers: Iterable[APIRouter]) -> FastAPI:
+def build_site(
+    outer: FastAPI, portal: Portal, check: CheckVisit, routers: Iterable[APIRouter]
+) -> FastAPI:
     """Build the application of the pages.
 
     Args:
         outer: the frame; both share what it knows of callers.
         portal: makes the pages.
+        check: refuses whoever lacks a page's permission.
         routers: the rooms' pages.
     """
     site = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     site.state = outer.state
     site.state.portal = portal
+    site.state.check_visit = check
     site.include_router(_own_pages(portal))
     for router in routers:
         site.include_router(router)

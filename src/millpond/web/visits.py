@@ -1,6 +1,6 @@
 """One visit of a page: who visits, what the form held, and how pages are declared."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -8,15 +8,20 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from millpond.ground.actor import Actor
 from millpond.ground.errors import NotSignedInError
+from millpond.storage.database import Transaction
 from millpond.web.calls import Call, OpenCall, check_same_origin, find_caller
 from millpond.web.intake import check_json
 from millpond.web.problems import as_error
 
 Model = TypeVar("Model", bound=BaseModel)
+
+CheckVisit = Callable[[Transaction, Actor, str, str], None]
+"""Refuse unless an actor has a permission, in the project of this name or, without, on the site."""
 
 _FIELDS_MOST, _FILES_MOST = 5000, 2000
 _PART_BYTES = 4 << 20
@@ -81,7 +86,10 @@ class Form:
 
 
 def page(permission: str, **extra: Any) -> dict[str, Any]:
-    """Declare a page and its permission: ``@router.get(path, **page("run.read"))``."""
+    """Declare a page and its permission: ``@router.get(path, **page("run.read"))``.
+
+    Whoever lacks it does not get as far as the page.
+    """
     return _declared({"x-permission": permission, **extra})
 
 
@@ -121,7 +129,12 @@ async def _visit(request: Request) -> Visit:
     actor = await _caller(request)
     if actor is None:
         raise SignInFirst
-    return Visit(request, request.app.state.database, actor)
+    visit = Visit(request, request.app.state.database, actor)
+    check: CheckVisit = request.app.state.check_visit
+    declared = request.scope["route"].openapi_extra["x-permission"]
+    project = request.path_params.get("project", "")
+    await run_in_threadpool(visit.read, lambda tx: check(tx, actor, declared, project))
+    return visit
 
 
 async def _any_visit(request: Request) -> AnyVisit:

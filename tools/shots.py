@@ -1,0 +1,147 @@
+"""Make a picture of every page, wide and narrow, light and dark: ``./dev shots [FOLDER [PATH]]``.
+
+Needs Debian's chromium. Pages that show one thing are shown with what ``furnish`` has made.
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from furnish import furnish
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from millpond.client.client import Client
+from millpond.client.process import start_server
+from millpond.web.portal import cookie_name
+
+WIDTHS = {"wide": 1400, "narrow": 360}
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+OPEN = ("/sign-in", "/sign-up", "/reset", "/nothing/here")
+SITE = (
+    "/",
+    "/projects",
+    "/projects/new",
+    "/profile",
+    "/profile/tokens",
+    "/admin/users",
+    "/admin/settings",
+    "/admin/health",
+    "/admin/queue",
+    "/admin/activity",
+)
+PROJECT = (
+    "",
+    "/settings",
+    "/members",
+    "/secrets",
+    "/activity",
+    "/datasets",
+    "/datasets/new",
+    "/datasets/{dataset}",
+    "/pipelines",
+    "/pipelines/new",
+    "/pipelines/{pipeline}",
+    "/pipelines/{pipeline}/run",
+    "/environments",
+    "/environments/new",
+    "/environments/{environment}",
+    "/runs",
+    "/runs/{run}",
+    "/runs/{failed_run}",
+)
+
+PARTS = ()  # Parts of pages and files, which are no pages of their own.
+
+
+def addresses(names: dict[str, str]) -> Iterator[str]:
+    """Give the address of every page."""
+    yield from SITE
+    for path in PROJECT:
+        yield f"/projects/{names['project']}" + path.format(**names)
+
+
+def name_of(path: str) -> str:
+    """Name the picture of a page."""
+    path = re.sub(r"run_\w+", "run", path)
+    return re.sub(r"\W+", "-", path).strip("-") or "home"
+
+
+@contextmanager
+def browse() -> Iterator[Browser]:
+    """Start the machine's own Chromium."""
+    found = shutil.which("chromium")
+    if not found:
+        sys.exit("This needs a browser: sudo apt-get install chromium")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def open_context(
+    browser: Browser, url: str, token: str, width: int = 1400, theme: str = "light"
+) -> BrowserContext:
+    """Open a window of somebody who is signed in, or of nobody without a token."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    cookies = {"millpond_theme": "auto"}
+    if token:
+        cookies[cookie_name(url)] = token
+    context.add_cookies([{"name": n, "value": v, "url": url} for n, v in cookies.items()])
+    return context
+
+
+def shoot(browser: Browser, client: Client, folder: Path, only: str = "") -> None:
+    """Make the pictures of a running server's pages."""
+    names = furnish(client)
+    token = client.tokens.make("shots").text
+    for theme in ("light", "dark"):
+        for size, width in WIDTHS.items():
+            for who, paths in ((token, list(addresses(names))), ("", OPEN)):
+                context = open_context(browser, client.url, who, width, theme)
+                page = context.new_page()
+                for path in paths:
+                    if only and only not in path:
+                        continue
+                    page.goto(client.url + path)
+                    page.wait_for_timeout(300)
+                    target = folder / f"{name_of(path)}-{size}-{theme}.png"
+                    page.screenshot(path=target, full_page=True)
+                    print(target)
+                context.close()
+
+
+def main(target: str = ".dev/shots", only: str = "") -> None:
+    folder = Path(target).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: each for name, each in os.environ.items() if not name.startswith("MILLPOND_")}
+    with tempfile.TemporaryDirectory(prefix="millpond-shots-") as place:
+        data = Path(place) / "data"
+        Path(place).chmod(0o755)
+        log = Path(place) / "log"
+        server = start_server(data, host="127.0.0.1", port=0, log=log, environ=kept)
+        try:
+            server.wait_ready()
+            client = Client(data_folder=data, environ={"HOME": place})
+            with browse() as browser:
+                shoot(browser, client, folder, only)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
