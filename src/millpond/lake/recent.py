@@ -46,6 +46,7 @@ def show_datasets(tx: Transaction, actor: Actor, places: Sequence[Place], limit:
         for found in tx.rows(newest)
     ]
     step = FirstStep(
+        20,
         "Bring in your data",
         "millpond dataset push FOLDER --project PROJECT",
         "/projects/{project}/datasets",

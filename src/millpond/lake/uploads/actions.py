@@ -96,6 +96,12 @@ def remove_upload(tx: Transaction, actor: Actor, project_id: str, upload_id: str
     return parts
 
 
+def remove_unfinished(tx: Transaction, actor: Actor, project_id: str) -> list[str]:
+    """Remove all uploads of one's own that are not finished; give the keys of their parts."""
+    require(tx, actor, "dataset.write", project_id)
+    return store.remove_unfinished(tx, project_id, actor.user_id)
+
+
 def keep_part(tx: Transaction, upload_id: str, part: Part, limits: LakeLimits) -> bool:
     """Take in a part that is stored; False when another came first or the upload is gone."""
     expires_at = tx.now + timedelta(seconds=limits.upload_seconds)

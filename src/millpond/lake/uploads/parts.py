@@ -259,6 +259,12 @@ class _Joined:
         return piece
 
 
+def drop_parts(objects: ObjectStore, keys: Iterable[str]) -> None:
+    """Delete the objects of parts that no upload names any more."""
+    for key in keys:
+        objects.delete(key)
+
+
 def clear(tx: Transaction, objects: ObjectStore) -> None:
     """Forget uploads whose time is over, and delete the parts that no upload names.
 
@@ -267,8 +273,7 @@ def clear(tx: Transaction, objects: ObjectStore) -> None:
     expired, known, now = actions.remove_expired(tx), actions.known_keys(tx), tx.now.timestamp()
 
     def delete() -> None:
-        for key in expired:
-            objects.delete(key)
+        drop_parts(objects, expired)
         for info in list(objects.list(PARTS)):
             stamp = info.key.rpartition("/")[2].partition("-")[0]
             is_old = stamp.isdecimal() and int(stamp) < now - _ORPHAN_SECONDS

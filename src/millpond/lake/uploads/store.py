@@ -128,7 +128,22 @@ def remove(tx: Transaction, upload_id: str) -> None:
 
 def remove_expired(tx: Transaction, limit: int) -> list[str]:
     """Forget uploads whose time is over; give the keys of their parts."""
-    query = sa.select(upload.c.id).where(upload.c.expires_at <= tx.now).limit(limit)
+    return _remove_all(tx, sa.select(upload.c.id).where(upload.c.expires_at <= tx.now).limit(limit))
+
+
+def remove_unfinished(tx: Transaction, project_id: str, user_id: str) -> list[str]:
+    """Forget a person's uploads that are not finished; give the keys of their parts."""
+    return _remove_all(
+        tx,
+        sa.select(upload.c.id).where(
+            upload.c.project_id == project_id,
+            upload.c.user_id == user_id,
+            upload.c.digest.is_(None),
+        ),
+    )
+
+
+def _remove_all(tx: Transaction, query: sa.Select[tuple[str]]) -> list[str]:
     ids = [row.id for row in tx.rows(query)]
     is_theirs = upload_part.c.upload_id.in_(ids)
     keys = [row.object_key for row in tx.rows(sa.select(upload_part.c.object_key).where(is_theirs))]
