@@ -55,7 +55,8 @@ def pages(portal: Portal, objects: ObjectStore, limits: LakeLimits) -> APIRouter
     manifests = ManifestCache(objects)
     _add_list(router, portal)
     _add_uploading(router, portal, objects, limits)
-    _add_versions(router, portal, Browser(manifests))
+    _add_version(router, portal, Browser(manifests))
+    _add_versions(router, portal)
     _add_files(router, portal, objects, manifests)
     return router
 
@@ -126,7 +127,7 @@ def _add_uploading(
         return portal.go(visit, f"/projects/{project}/datasets", f"{name} is hidden.")
 
 
-def _add_versions(router: APIRouter, portal: Portal, browser: Browser) -> None:
+def _add_version(router: APIRouter, portal: Portal, browser: Browser) -> None:
     @router.get(_ONE, **page("dataset.read"))
     def show_dataset(
         visit: VisitIn, project: str, name: str, asked: PageIn, path: FilePath = "",
@@ -174,6 +175,8 @@ def _add_versions(router: APIRouter, portal: Portal, browser: Browser) -> None:
             **facts,
         )
 
+
+def _add_versions(router: APIRouter, portal: Portal) -> None:
     @router.get(_ONE + "/versions", **page("dataset.read"))
     def show_versions(visit: VisitIn, project: str, name: str, asked: PageIn) -> HTMLResponse:
         """List all versions of a dataset, newest first."""
