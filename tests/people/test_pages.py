@@ -22,7 +22,7 @@ def test_home_tells_a_newcomer_what_to_do_first(portal_site: Any) -> None:
         home = http.get("/").text
         assert "What to do first" in home
         assert "millpond dataset push FOLDER --project fish" in home
-        assert "project.added" in home
+        assert "project fish" in home
         assert re.search(r"Make a project</span>\s*<span[^>]*badge", home)
 
 

@@ -13,6 +13,7 @@ from millpond.audit import actions
 from millpond.audit.evidence import get_entry
 from millpond.audit.keys import RotatingKey
 from millpond.audit.serving import Chains, FindProject, May
+from millpond.audit.targets import Targets
 from millpond.audit.values import Entry, EntryFilter, EntryProof
 from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.page import Page
@@ -90,14 +91,25 @@ class _Tools:
     portal: Portal
     chains: Chains
     key: RotatingKey
+    targets: Targets
 
     def base(self, project: str | None) -> str:
         return _SITE if project is None else _PROJECT.replace("{project}", project)
 
 
-def pages(portal: Portal, *, may: May, find_project: FindProject, key: RotatingKey) -> APIRouter:
-    """Give the pages; ``may`` and ``find_project`` decide who may see which chain."""
-    router, tools = APIRouter(), _Tools(portal, Chains(may, find_project, key), key)
+def pages(
+    portal: Portal, *, may: May, find_project: FindProject, key: RotatingKey, targets: Targets
+) -> APIRouter:
+    """Give the pages.
+
+    Args:
+        portal: makes them.
+        may: with ``find_project`` decides who may see which chain.
+        find_project: gives a project to whom may see its chain.
+        key: what seals are signed with.
+        targets: knows the pages of what entries speak of.
+    """
+    router, tools = APIRouter(), _Tools(portal, Chains(may, find_project, key), key, targets)
     _add_project_pages(router, tools)
     _add_site_pages(router, tools)
     _add_key_pages(router, tools)
@@ -230,6 +242,7 @@ def _show_list(
         fault=fault,
         is_filtered=any(wanted.typed[name] for name in _FILTERS if name != "zone"),
         base=tools.base(project),
+        path_of=lambda target: tools.targets.path(target, project or ""),
         **({"verdict": None} | more),
     )
 
@@ -253,6 +266,7 @@ def _show_entry(tools: _Tools, visit: Visit, project: str | None, number: int) -
         "audit/entry.html",
         found=found,
         verdict=_check(tools, visit, project, found),
+        path_of=lambda target: tools.targets.path(target, project or ""),
         base=tools.base(project),
     )
 

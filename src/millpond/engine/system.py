@@ -148,8 +148,7 @@ def _machine(installation: Installation) -> Iterator[Finding]:
         yield Finding(ability.name, state, ability.reason, ability.next_step)
     for node in installation.engine.nodes():
         free = f"{node.free_slots:g} of {node.slots:g} slots free"
-        memory = f"{node.free_memory_bytes / (1 << 30):,.1f} GiB of memory free for tasks"
-        yield Finding(f"node {node.name}", "ok", f"{free}, {memory}")
+        yield Finding(f"node {node.name}", "ok", free)
 
 
 def _queue(counts: JobCounts) -> Iterator[Finding]:

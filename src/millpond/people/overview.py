@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from millpond.audit.evidence import last_changes, newest_entries
+from millpond.audit.targets import Targets, say
 from millpond.audit.values import Entry
 from millpond.ground.actor import Actor
 from millpond.ground.page import Page
@@ -25,10 +26,21 @@ class ProjectSeen:
 
 @dataclass(frozen=True)
 class Change:
-    """An entry of a project's log, with the project's name."""
+    """An entry of a project's log, for people.
+
+    Attributes:
+        entry: the entry.
+        project: the project's name.
+        what: what it was done to, in words.
+        done: what was done, in words.
+        path: page of the thing; empty where there is none.
+    """
 
     entry: Entry
     project: str
+    what: str
+    done: str
+    path: str
 
 
 def my_projects(tx: Transaction, actor: Actor) -> list[ProjectSeen]:
@@ -46,9 +58,14 @@ def see_projects(tx: Transaction, found: Page[Project]) -> Page[ProjectSeen]:
 
 
 def newest_changes(
-    tx: Transaction, actor: Actor, projects: Sequence[Project], limit: int
+    tx: Transaction, actor: Actor, projects: Sequence[Project], targets: Targets, limit: int
 ) -> list[Change]:
     """Give the newest entries of those of these projects whose log the actor may read."""
     names = {project.id: project.name for project in projects}
     ids = only_allowed(tx, actor, "log.read", list(names))
-    return [Change(entry, names[entry.chain]) for entry in newest_entries(tx, ids, limit)]
+    return [
+        Change(
+            entry, names[entry.chain], *say(entry), targets.path(entry.target, names[entry.chain])
+        )
+        for entry in newest_entries(tx, ids, limit)
+    ]

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse, Response
 
+from millpond.audit.targets import Targets
 from millpond.ground.errors import Fault, InvalidError, MillpondError, NotFoundError
 from millpond.people import actions, overview
 from millpond.people.requests import MemberRequest, ProjectChange, ProjectRequest, SecretRequest
@@ -30,6 +31,7 @@ NAV = (
     NavItem("Secrets", f"{_P}/secrets", icon="key", permission="secret.list", order=90),
 )
 _BUSY_PROJECTS, _ROWS, _CHANGES, _FACES = 8, 6, 10, 12
+_Place = Annotated[int, Path(ge=0, le=50)]
 _Text = Annotated[str, Query(max_length=200)]
 
 
@@ -38,20 +40,25 @@ class _Tools:
     portal: Portal
     box: SecretBox
     panels: Sequence[PanelSource]
+    targets: Targets
 
 
-def pages(portal: Portal, *, box: SecretBox, panels: Sequence[PanelSource] = ()) -> APIRouter:
+def pages(
+    portal: Portal, *, box: SecretBox, panels: Sequence[PanelSource], targets: Targets
+) -> APIRouter:
     """Give the pages.
 
     Args:
         portal: makes them.
         box: encrypts secrets.
         panels: what the rooms above show on the home page and on a project's page.
+        targets: knows the pages of what changes speak of.
     """
-    router, tools = APIRouter(), _Tools(portal, box, panels)
+    router, tools = APIRouter(), _Tools(portal, box, panels, targets)
     _add_home(router, tools)
     _add_projects(router, tools)
     _add_project(router, tools)
+    _add_settings(router, tools)
     _add_leaving(router, tools)
     _add_members(router, tools)
     _add_secrets(router, tools)
@@ -81,17 +88,39 @@ def _add_home(router: APIRouter, tools: _Tools) -> None:
             busy = [one.project for one in seen[:_BUSY_PROJECTS]]
             panels = _panels(tx, visit, tools, busy)
             make = FirstStep(
-                "Make a project", "millpond project make NAME", "/projects/new", bool(seen)
+                10, "Make a project", "millpond project make NAME", "/projects/new", bool(seen)
             )
+            steps = [make, *(step for panel in panels for step in panel.steps)]
             return {
-                "steps": [make, *(step for panel in panels for step in panel.steps)],
+                "steps": sorted(steps, key=lambda step: step.order),
                 "seen": seen[:_BUSY_PROJECTS],
                 "more": max(0, len(seen) - _BUSY_PROJECTS),
                 "panels": panels,
-                "changes": overview.newest_changes(tx, visit.actor, busy, _CHANGES),
+                "changes": overview.newest_changes(tx, visit.actor, busy, tools.targets, _CHANGES),
             }
 
         return tools.portal.render(visit, "people/home.html", **visit.read(read))
+
+    @router.get("/panels/{place}", **page("project.list"))
+    def show_home_panel(visit: VisitIn, place: _Place) -> HTMLResponse:
+        """Show one panel of the home page, to be put into it."""
+
+        def read(tx: Transaction) -> Panel:
+            seen = overview.my_projects(tx, visit.actor)
+            return _panel(tx, visit, tools, [one.project for one in seen[:_BUSY_PROJECTS]], place)
+
+        return tools.portal.render(
+            visit, "people/panel.html", given=visit.read(read), place=place, base=""
+        )
+
+
+def _panel(
+    tx: Transaction, visit: Visit, tools: _Tools, projects: Sequence[Project], place: int
+) -> Panel:
+    if place >= len(tools.panels):
+        raise NotFoundError("There is no such panel.", next_step="Load the page anew.")
+    places = [Place(project.id, project.name) for project in projects]
+    return tools.panels[place](tx, visit.actor, places, _ROWS)
 
 
 def _panels(
@@ -170,7 +199,7 @@ def _add_project(router: APIRouter, tools: _Tools) -> None:
             "found": found,
             "members": members,
             "panels": _panels(tx, visit, tools, [found]),
-            "changes": overview.newest_changes(tx, visit.actor, [found], _CHANGES),
+            "changes": overview.newest_changes(tx, visit.actor, [found], tools.targets, _CHANGES),
         }
 
     @router.get(_P, **page("project.read"))
@@ -179,6 +208,21 @@ def _add_project(router: APIRouter, tools: _Tools) -> None:
         facts = visit.read(lambda tx: read(tx, visit, project))
         return tools.portal.render(visit, "people/project.html", **facts)
 
+    @router.get(_P + "/panels/{place}", **page("project.read"))
+    def show_panel(visit: VisitIn, project: str, place: _Place) -> HTMLResponse:
+        """Show one panel of a project's page, to be put into it."""
+
+        def read_panel(tx: Transaction) -> Panel:
+            found = actions.open_project(tx, visit.actor, project, "project.read")
+            return _panel(tx, visit, tools, [found], place)
+
+        given = visit.read(read_panel)
+        return tools.portal.render(
+            visit, "people/panel.html", given=given, place=place, base=f"/projects/{project}"
+        )
+
+
+def _add_settings(router: APIRouter, tools: _Tools) -> None:
     @router.get(_P + "/settings", **page("project.write"))
     def show_settings(visit: VisitIn, project: str) -> HTMLResponse:
         """Show what can be changed of a project."""

@@ -35,12 +35,14 @@ def show_runs(tx: Transaction, actor: Actor, places: Sequence[Place], limit: int
     has_report = any(found.state == "succeeded" for found in ended)
     steps = (
         FirstStep(
+            40,
             "Run a pipeline",
             "millpond run PIPELINE -i NAME=DATASET --project PROJECT",
             "/projects/{project}/pipelines",
             bool(rows),
         ),
         FirstStep(
+            50,
             "Look at the report of a run and take its results",
             "millpond run outputs RUN --project PROJECT",
             "/projects/{project}/runs",
@@ -81,4 +83,5 @@ def _row(found: sa.Row[Any], project: str) -> PanelRow:
         at=found.ended_at or found.created_at,
         done=progress.get("items_done", 0) if is_alive else 0,
         total=progress.get("items_total", 0) if is_alive else 0,
+        topic=f"run/{found.id}" if is_alive else "",
     )

@@ -45,6 +45,7 @@ def show_pipelines(tx: Transaction, actor: Actor, places: Sequence[Place], limit
         for found in tx.rows(newest)
     ]
     step = FirstStep(
+        30,
         "Push a pipeline, or try the example",
         "millpond demo",
         "/projects/{project}/pipelines",
