@@ -50,7 +50,14 @@ def draft(title: str, rooms: set[str]) -> Path:
         if known:
             migrate.upgrade(database)
         with database.reading() as tx:
-            options = {"compare_type": True, "user_module_prefix": ""}
+            options = {
+                "compare_type": True,
+                "user_module_prefix": "",
+                # Tables of rooms that were left out stay as they are.
+                "include_name": lambda name, kind, _: (
+                    not rooms or kind != "table" or name in metadata.tables
+                ),
+            }
             context = MigrationContext.configure(tx.connection, opts=options)
             changes = produce_migrations(context, metadata).upgrade_ops
         database.close()
