@@ -68,4 +68,6 @@ def furnish(client: Client) -> dict[str, str]:
         "environment": "plain",
         "run": good.id,
         "failed_run": bad.id,
+        "job": client.jobs.list(most=1)[0].id,
+        "user": client.account.me().user.name,
     }

@@ -37,10 +37,15 @@ SITE = (
     "/profile",
     "/profile/tokens",
     "/admin/users",
+    "/admin/users/new",
+    "/admin/users/{user}",
     "/admin/settings",
     "/admin/health",
     "/admin/queue",
+    "/admin/queue/{job}",
+    "/admin/schedules",
     "/admin/activity",
+    "/admin/activity/1",
 )
 PROJECT = (
     "",
@@ -48,6 +53,7 @@ PROJECT = (
     "/members",
     "/secrets",
     "/activity",
+    "/activity/1",
     "/datasets",
     "/datasets/new",
     "/datasets/{dataset}",
@@ -63,19 +69,29 @@ PROJECT = (
     "/runs/{failed_run}",
 )
 
-PARTS = ()  # Parts of pages and files, which are no pages of their own.
+PARTS = (  # Parts of pages and files, which are no pages of their own.
+    "/admin/activity/export",
+    "/admin/activity/{number}/proof",
+    "/checkpoint",
+    "/log-keys",
+    "/panels/{place}",
+    "/projects/{project}/activity/export",
+    "/projects/{project}/activity/{number}/proof",
+    "/projects/{project}/panels/{place}",
+)
 
 
 def addresses(names: dict[str, str]) -> Iterator[str]:
     """Give the address of every page."""
-    yield from SITE
+    for path in SITE:
+        yield path.format(**names)
     for path in PROJECT:
         yield f"/projects/{names['project']}" + path.format(**names)
 
 
 def name_of(path: str) -> str:
     """Name the picture of a page."""
-    path = re.sub(r"run_\w+", "run", path)
+    path = re.sub(r"(run|job)_\w+", r"\1", path)
     return re.sub(r"\W+", "-", path).strip("-") or "home"
 
 
