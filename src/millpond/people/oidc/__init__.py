@@ -1,0 +1,1 @@
+"""Signing in through another place, by OpenID Connect."""

@@ -1,0 +1,1 @@
+"""Passkeys: signing in by what a device holds, without a password."""
