@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-OPEN = ("/sign-in", "/sign-up", "/reset", "/nothing/here")
+OPEN = ("/sign-in", "/setup", "/sign-up", "/reset", "/nothing/here")
 SITE = (
     "/",
     "/projects",

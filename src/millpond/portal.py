@@ -23,6 +23,7 @@ from millpond.lake import pages as lake_pages
 from millpond.lake.recent import show_datasets
 from millpond.lake.values import LakeLimits
 from millpond.people import pages as people_pages
+from millpond.people.accounts import pages as account_pages
 from millpond.people.actions import (
     open_project,
     permissions_in,
@@ -133,6 +134,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield audit_pages.pages(
         portal, may=require, find_project=find_project, key=house.seal_key, targets=_TARGETS
     )
+    yield account_pages.pages(portal, passwords=house.passwords, is_sign_up_open=False)
     yield user_pages.pages(portal, passwords=house.passwords)
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
     yield engine_pages.pages(portal, installation_of(house))
