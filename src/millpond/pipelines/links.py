@@ -78,8 +78,12 @@ def write_command(address: str, spec: PipelineSpec, texts: Texts, project: str =
     for one in spec.inputs:
         if one.name in inputs or one.required:
             words += ["--input", f"{one.name}={inputs.get(one.name, 'DATASET')}"]
-    for name, value in parameters.items():
-        schema = properties[name]
+    required = spec.parameters.get("required", ())
+    for name, schema in properties.items():
+        if name not in parameters:
+            words += ["--param", f"{name}=VALUE"] if name in required else []
+            continue
+        value = parameters[name]
         if "default" not in schema or json.dumps(schema["default"]) != json.dumps(value):
             words += ["--param", f"{name}={_as_argument(schema, value)}"]
     return shlex.join(words)

@@ -5,11 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
+from markupsafe import Markup
 
 from millpond.ground.address import is_name, parse_address
 from millpond.ground.errors import Fault, InvalidError
 from millpond.lake.values import FileEntry, LakeLimits
 from millpond.people.actions import open_project
+from millpond.pipelines.drawing import draw_dag
 from millpond.pipelines.forms import list_fields
 from millpond.pipelines.links import write_command
 from millpond.pipelines.presets.actions import list_presets
@@ -25,6 +27,7 @@ from millpond.pipelines.specs.routes import (
     push_files,
 )
 from millpond.pipelines.uploads import store_archive, store_files, tidy_code
+from millpond.pipelines.values import PipelineSpec
 from millpond.storage.database import Transaction
 from millpond.storage.port import ObjectStore
 from millpond.web.calls import PageIn
@@ -35,6 +38,8 @@ _ONE = _ALL + "/{name}"
 _VERSIONS_SHOWN, _PRESETS_SHOWN, _RUNS_SHOWN = 20, 50, 8
 
 NAV = (NavItem("Pipelines", _ALL, icon="sitemap", permission="pipeline.read", order=20),)
+
+_HOW = {"map": "part by part", "whole": "all at once", "command": "a program"}
 
 NumberIn = Annotated[int | None, Query(alias="version", ge=1, lt=10**9)]
 
@@ -152,11 +157,20 @@ def _look(
         "versions": versions,
         "newest": versions.items[0].number,
         "spec": spec,
+        "drawing": _draw(spec) if spec else "",
         "fields": list_fields(spec) if spec else (),
         "command": write_command(version.address, spec, {}, project) if spec else "",
         "presets": list_presets(tx, actor, project_id, name, limit=_PRESETS_SHOWN).items,
         "runs": list_runs(tx, actor, project_id, RunFilter(pipeline=name), limit=_RUNS_SHOWN).items,
     }
+
+
+def _draw(spec: PipelineSpec) -> Markup:
+    notes = {one.name: _HOW[one.kind] for one in spec.steps}
+    edges = [(before, one.name) for one in spec.steps for before in one.needs]
+    title = f"Steps of {spec.name}"
+    drawn = draw_dag([one.name for one in spec.steps], edges, notes=notes, title=title)
+    return Markup(drawn)  # noqa: S704 - it escapes what it writes.
 
 
 def _add_parts(router: APIRouter, tools: _Tools) -> None:
