@@ -105,14 +105,14 @@ def _add_one(router: APIRouter, portal: Portal, objects: ObjectStore) -> None:
         def look(tx: Transaction) -> dict[str, object]:
             project_id = open_project(tx, visit.actor, project, "environment.read").id
             version = actions.get_version(tx, project_id, _address(name, number))
-            listed = actions.list_versions(
-                tx, visit.actor, project_id, name, limit=_VERSIONS_SHOWN
-            )
+            listed = actions.list_versions(tx, visit.actor, project_id, name, limit=_VERSIONS_SHOWN)
             return {"found": version, "versions": listed}
 
         facts = visit.read(look)
         template = "build.html" if visit.is_fragment else "one.html"
-        return portal.render(visit, f"environments/{template}", 200, is_pinned=bool(number), **facts)
+        return portal.render(
+            visit, f"environments/{template}", 200, is_pinned=bool(number), **facts
+        )
 
     @router.get(_ONE + "/log", **page("environment.read"))
     def show_log(
