@@ -118,6 +118,7 @@ PARITY: dict[str, tuple[str, str]] = {
     f"GET {P}/runs/{{run}}/log/text": ("runs.download_log", "run logs"),
     f"GET {P}/runs/{{run}}/outputs": ("runs.outputs", "run outputs"),
     f"GET {P}/runs/{{run}}/outputs/content": ("runs.download", "run outputs"),
+    f"GET {P}/runs/{{run}}/outputs/content/preview": ("runs.preview", "run outputs"),
     f"GET {P}/runs/{{run}}/outputs/archive": ("runs.download_zip", "run outputs"),
     f"GET {P}/events": ("runs.wait", "run show"),
     "GET /system": ("system.facts", "doctor"),
@@ -133,6 +134,7 @@ REASONS = {
     "HEAD /objects/{key}": "signed addresses, which the server itself gives out",
     "PUT /objects/{key}": "signed addresses, which the server itself gives out",
     "GET /openapi.json": "describes the others",
+    f"GET {P}/runs/{{run}}/outputs/content/image": "`content` of an image, as pages show it",
     f"GET {P}/datasets/{{name}}/versions/{{number}}/content/image": "`content` of an image, as pages"
     " show it",
     f"OPTIONS {P}/uploads": "part of tus, by which browsers send; `dataset push` sends by digest",

@@ -146,10 +146,10 @@ class Log:
         database.change(change)
         self.run = database.read(lambda tx: actions.get_run(tx, VERA, POND, self.id))
 
-    def forward(self, after="", **scope):
+    def forward(self, after="", lines=reading.MANY, **scope):
         place, wanted = LogPlace.read(after), Scope(**scope)
         tasks = self.database.read(lambda tx: reading.list_from(tx, self.run, place, wanted))
-        return reading.read_forward(self.objects, self.run, tasks, place)
+        return reading.read_forward(self.objects, self.run, tasks, place, lines)
 
     def backward(self, before=None, lines=10, **scope):
         place = None if before is None else LogPlace.read(before)
@@ -162,10 +162,10 @@ class Log:
         tasks = self.database.read(lambda tx: reading.list_from(tx, self.run, place, Scope()))
         return searching.search_log(self.objects, self.run, tasks, place, text, limit)
 
-    def whole(self):
+    def whole(self, lines=reading.MANY):
         texts, after = [], ""
         while True:
-            part = self.forward(after)
+            part = self.forward(after, lines)
             texts.append(part.text)
             if part.is_complete or not part.text:
                 return "".join(texts)
@@ -201,6 +201,7 @@ def test_a_log_reads_the_same_in_both_directions(make_log):
     log = make_log(TASKS)
     assert log.whole() == WHOLE
     for lines in (1, 2, 3, 4, 100):
+        assert log.whole(lines) == WHOLE
         text, end = log.whole_backward(lines)
         assert text == WHOLE, lines
         assert log.forward(end).text == ""

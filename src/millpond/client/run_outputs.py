@@ -7,6 +7,7 @@ from millpond.client.downloading import Wanted, fetch_files
 from millpond.client.lake import path_query
 from millpond.client.progress import OnProgress, ignore
 from millpond.client.room import Room
+from millpond.lake.previews.values import Preview
 from millpond.lake.values import FileEntry
 
 
@@ -16,6 +17,11 @@ class RunOutputs(Room):
     def outputs(self, run_id: str, *, project: str | None = None) -> Sequence[FileEntry]:
         """List the files that a run left."""
         return list(self._transport.pages(FileEntry, self._in(project, "runs", run_id, "outputs")))
+
+    def preview(self, run_id: str, path: str, *, project: str | None = None) -> Preview:
+        """Look at the beginning of an output: its text, its first rows, or what image it is."""
+        place = self._in(project, "runs", run_id, "outputs", "content", "preview")
+        return self._transport.read(Preview, place, {"path": path})
 
     def download(
         self,

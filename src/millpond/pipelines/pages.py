@@ -1,4 +1,4 @@
-"""Pages of pipelines, of their forms, and of programs that belong to none."""
+"""Pages of pipelines, of their forms, of programs that belong to none, and of runs."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 
 from millpond.lake.values import LakeLimits
+from millpond.pipelines.outputs import pages as output_pages
+from millpond.pipelines.outputs.routes import Outputs
+from millpond.pipelines.runs import pages as run_pages
 from millpond.pipelines.runs.routes import HasProgram
 from millpond.pipelines.scripts import pages as script_pages
 from millpond.pipelines.specs import pages as spec_pages
@@ -13,7 +16,7 @@ from millpond.pipelines.starting import pages as starting_pages
 from millpond.storage.port import ObjectStore
 from millpond.web.portal import Portal
 
-NAV = spec_pages.NAV
+NAV = (*spec_pages.NAV, *run_pages.NAV)
 
 
 def pages(
@@ -27,3 +30,6 @@ def pages(
     yield script_pages.pages(portal, objects, limits, found)
     yield spec_pages.pages(portal, objects, limits)
     yield starting_pages.pages(portal, objects, found)
+    outputs = Outputs(objects)
+    yield run_pages.pages(portal, objects, outputs)
+    yield output_pages.pages(portal, objects, outputs)

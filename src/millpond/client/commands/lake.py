@@ -98,7 +98,7 @@ def show_dataset(call: Call, address: str, path: str | None) -> None:
     """Show the dataset at ADDRESS: NAME with its versions, or NAME@N, or the file PATH in it."""
     with call.client() as client:
         if path is not None:
-            _show_preview(call, client.datasets.preview(address, path))
+            show_preview(call, client.datasets.preview(address, path))
             return
         if "@" in address:
             version = client.datasets.version(address)
@@ -215,7 +215,8 @@ def _version_facts(version: DatasetVersion) -> list[tuple[str, object]]:
     ]
 
 
-def _show_preview(call: Call, found: Preview) -> None:
+def show_preview(call: Call, found: Preview) -> None:
+    """Show the beginning of a file."""
     facts: list[tuple[str, object]] = [
         ("file", harmless(found.path)),
         ("size", size_text(found.size_bytes)),
@@ -242,7 +243,7 @@ def _show_preview(call: Call, found: Preview) -> None:
         for line in found.text.splitlines():
             click.echo(harmless(line))
         if found.is_cut:
-            call.tell("This is the beginning; `millpond dataset download` brings all.")
+            call.tell("This is the beginning; the download brings all.")
 
 
 def _cell_at(place: int) -> Callable[[tuple[str | None, ...]], str]:

@@ -9,6 +9,7 @@ import click
 from millpond.client.call import FOLDER, Call, shared, yes_option
 from millpond.client.client import Client
 from millpond.client.commands.following import follow_log, follow_run
+from millpond.client.commands.lake import show_preview
 from millpond.client.commands.starting import read_limits, read_values, resolve_inputs
 from millpond.client.exits import FailedError
 from millpond.client.screen import Column, seconds_text, size_text
@@ -296,16 +297,26 @@ def cancel_run(call: Call, run_id: str, yes: bool) -> None:
 
 @run.command("outputs")
 @click.argument("run_id", metavar="ID")
+@click.argument("path", required=False)
 @click.option("--output", "-o", type=FOLDER, help="Bring them into this folder.")
 @click.option("--zip", "zip_file", type=click.Path(dir_okay=False, path_type=Path),
               help="Bring them as this zip file.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @shared
 def take_outputs(
-    call: Call, run_id: str, output: Path | None, zip_file: Path | None, overwrite: bool
+    call: Call,
+    *,
+    run_id: str,
+    path: str | None,
+    output: Path | None,
+    zip_file: Path | None,
+    overwrite: bool,
 ) -> None:
-    """List the outputs of the run ID, or bring them here."""
+    """List the outputs of the run ID, show the beginning of the one at PATH, or bring them here."""
     with call.client() as client:
+        if path is not None:
+            show_preview(call, client.runs.preview(run_id, path))
+            return
         if zip_file is not None:
             client.runs.download_zip(run_id, zip_file, overwrite=overwrite)
             size = zip_file.stat().st_size

@@ -21,7 +21,11 @@ def look_at(objects: ObjectStore, project_id: str, entry: FileEntry) -> Preview:
 
     Cost: reads at most 1 MiB, of a Parquet file at most 64 MiB.
     """
-    key = object_key(project_id, entry.digest)
+    return look_at_object(objects, object_key(project_id, entry.digest), entry)
+
+
+def look_at_object(objects: ObjectStore, key: str, entry: FileEntry) -> Preview:
+    """Show the beginning of a file that lies under a key of its own, as ``look_at`` does."""
     preview = Preview(entry.path, entry.size, entry.digest)
     if not entry.size:
         return replace(preview, note="The file is empty.")
@@ -39,9 +43,14 @@ def look_at(objects: ObjectStore, project_id: str, entry: FileEntry) -> Preview:
 
 def image_type(objects: ObjectStore, project_id: str, entry: FileEntry) -> str:
     """Give the type under which a file may be shown as an image; empty when it is none."""
-    if entry.size > IMAGE_BYTES:
+    return image_type_of(objects, object_key(project_id, entry.digest), entry.size)
+
+
+def image_type_of(objects: ObjectStore, key: str, size: int) -> str:
+    """Give the type under which an object may be shown as an image; empty when it is none."""
+    if size > IMAGE_BYTES:
         return ""
-    return rules.image_type(objects.get(object_key(project_id, entry.digest), 0, _MAGIC_BYTES))
+    return rules.image_type(objects.get(key, 0, _MAGIC_BYTES))
 
 
 def _look_at_parquet(objects: ObjectStore, key: str, preview: Preview) -> Preview:

@@ -6,14 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from millpond.ground.errors import ConflictError, Fault, InvalidError
+from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError
 from millpond.ground.page import Page, decode_cursor, encode_cursor
 from millpond.lake.downloads import answer_content, disposition
+from millpond.lake.previews.values import Preview
 from millpond.lake.values import FileEntry, decode_path
 from millpond.people.actions import open_project
 from millpond.pipelines.outputs.archive import stream_zip
+from millpond.pipelines.outputs.looking import image_type_of, look_at_output
 from millpond.pipelines.outputs.manifests import find_output, read_outputs
-from millpond.pipelines.outputs.values import OutputManifest
+from millpond.pipelines.outputs.values import OutputFile, OutputManifest
 from millpond.pipelines.runs import actions
 from millpond.pipelines.values import Run
 from millpond.storage.database import Transaction
@@ -42,39 +44,41 @@ class Outputs:
                 next_step="Wait until it has ended; look into its log if it failed.",
                 state=found.state,
             )
-        return found, self._read(found.outputs_key)
+        return found, self.read(found.outputs_key)
+
+    def file(
+        self, call: Call, project: str, run: str, path: str, path_bytes: str | None
+    ) -> OutputFile:
+        """Give one file that a run left.
+
+        Raises:
+            ConflictError: it has no outputs.
+            NotFoundError: they hold no such file.
+        """
+        return find_output(self.of(call, project, run)[1], _raw_path(path, path_bytes))
+
+    def read(self, key: str) -> OutputManifest:
+        """Give an output manifest by its key."""
+        return self._read(key)
+
+
+PathIn = Annotated[str, Query(description="As the list of outputs gives it.")]
+PathBytesIn = Annotated[str | None, Query(description="As the list gives it.")]
 
 
 def add_routes(router: APIRouter, objects: ObjectStore) -> None:
     """Add the routes of outputs."""
     outputs = Outputs(objects)
+    _add_whole(router, outputs, objects)
+    _add_files(router, outputs, objects)
 
+
+def _add_whole(router: APIRouter, outputs: Outputs, objects: ObjectStore) -> None:
     @router.get("/runs/{run}/outputs", **needs("run.read"))
     def list_outputs(call: CallIn, project: str, run: str, page: PageIn) -> Page[FileEntry]:
         """List the files that a run left, in the order of the bytes of their paths."""
-        files = outputs.of(call, project, run)[1].files
-        key = decode_cursor(page.cursor, int)
-        start = max(int(key[0]), 0) if key else 0
-        end = start + page.limit
-        listed = [FileEntry(o.path, o.digest, o.size, o.path_bytes) for o in files[start:end]]
-        return Page(listed, encode_cursor([end]) if end < len(files) else None)
-
-    @router.get(
-        "/runs/{run}/outputs/content", response_class=StreamingResponse, **needs("run.read")
-    )
-    def get_output(
-        call: CallIn,
-        project: str,
-        run: str,
-        path: Annotated[str, Query(description="As the list of outputs gives it.")],
-        path_bytes: Annotated[str | None, Query(description="As the list gives it.")] = None,
-        byte_range: Annotated[str | None, Header(alias="Range")] = None,
-    ) -> StreamingResponse:
-        """Download one output, or a range of it."""
-        manifest = outputs.of(call, project, run)[1]
-        raw = _raw_path(path, path_bytes)
-        found = find_output(manifest, raw)
-        return answer_content(objects, found.key, raw, byte_range, found.digest)
+        found = page_of(outputs.of(call, project, run)[1], page.cursor, page.limit)
+        return found.map(entry_of)
 
     @router.get(
         "/runs/{run}/outputs/archive", response_class=StreamingResponse, **needs("run.read")
@@ -89,6 +93,66 @@ def add_routes(router: APIRouter, objects: ObjectStore) -> None:
         }
         body = stream_zip(objects, manifest.files, folder=name)
         return StreamingResponse(body, headers=headers, media_type="application/zip")
+
+
+def _add_files(router: APIRouter, outputs: Outputs, objects: ObjectStore) -> None:
+    @router.get(
+        "/runs/{run}/outputs/content", response_class=StreamingResponse, **needs("run.read")
+    )
+    def get_output(
+        call: CallIn,
+        project: str,
+        run: str,
+        path: PathIn,
+        path_bytes: PathBytesIn = None,
+        byte_range: Annotated[str | None, Header(alias="Range")] = None,
+    ) -> StreamingResponse:
+        """Download one output, or a range of it."""
+        found = outputs.file(call, project, run, path, path_bytes)
+        return answer_content(objects, found.key, found.raw_path, byte_range, found.digest)
+
+    @router.get("/runs/{run}/outputs/content/preview", **needs("run.read"))
+    def show_output(
+        call: CallIn, project: str, run: str, path: PathIn, path_bytes: PathBytesIn = None
+    ) -> Preview:
+        """Show the beginning of an output: a text, first rows of a table, what image it is."""
+        found = outputs.file(call, project, run, path, path_bytes)
+        return look_at_output(objects, found)
+
+    @router.get(
+        "/runs/{run}/outputs/content/image", response_class=StreamingResponse, **needs("run.read")
+    )
+    def show_image(
+        call: CallIn, project: str, run: str, path: PathIn, path_bytes: PathBytesIn = None
+    ) -> StreamingResponse:
+        """Send an output that is an image under its type; any other file is none."""
+        found = outputs.file(call, project, run, path, path_bytes)
+        media_type = image_type_of(objects, found)
+        if not media_type:
+            raise NotFoundError(
+                "This file is no image that can be shown.", next_step="Download it instead."
+            )
+        headers = {
+            "Content-Length": str(found.size),
+            "ETag": f'"{found.digest}"',
+            "Cache-Control": "private, max-age=3600",
+        }
+        pieces = objects.stream(found.key)
+        return StreamingResponse(pieces, headers=headers, media_type=media_type)
+
+
+def page_of(manifest: OutputManifest, cursor: str | None, limit: int) -> Page[OutputFile]:
+    """Cut a page out of a manifest's files."""
+    key = decode_cursor(cursor, int)
+    start = max(int(key[0]), 0) if key else 0
+    end = start + limit
+    more = encode_cursor([end]) if end < len(manifest.files) else None
+    return Page(list(manifest.files[start:end]), more)
+
+
+def entry_of(found: OutputFile) -> FileEntry:
+    """Give an output as lists of files show it."""
+    return FileEntry(found.path, found.digest, found.size, found.path_bytes)
 
 
 def _find(call: Call, project: str, run: str) -> Run:

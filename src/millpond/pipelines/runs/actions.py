@@ -32,6 +32,8 @@ from millpond.storage.database import Transaction
 from millpond.storage.events import publish
 
 RUN_KIND = "pipelines.run"
+RUNS_TOPIC = "runs"
+"""Tells of every run of a project that begins or ends."""
 _RUN_TRIES = 30
 _ANY = RunFilter()
 _ALIVE = ("queued", "preparing", "running")
@@ -252,14 +254,16 @@ def _write(tx: Transaction, actor: Actor, made: Run, spec: PipelineSpec, code_ke
 
 
 def tell_state(tx: Transaction, told: Run, state: str, reason: str = "") -> None:
-    """Tell listeners of a run's state."""
-    publish(
-        tx,
-        project_id=told.project_id,
-        topic=f"run/{told.id}",
-        kind=f"pipeline.run.{state}",
-        facts={"state": state, "what": told.what, "reason": reason[:500]},
-    )
+    """Tell of a run's state: who listens to it, and who listens to the project's runs."""
+    facts = {"state": state, "what": told.what, "reason": reason[:500]}
+    for topic in (f"run/{told.id}", RUNS_TOPIC):
+        publish(
+            tx,
+            project_id=told.project_id,
+            topic=topic,
+            kind=f"pipeline.run.{state}",
+            facts=facts | {"run": told.id},
+        )
 
 
 def get_run(tx: Transaction, actor: Actor, project_id: str, run_id: str) -> Run:
@@ -299,6 +303,14 @@ def list_steps(tx: Transaction, actor: Actor, project_id: str, run_id: str) -> l
     """List a run's steps in the order of the pipeline."""
     get_run(tx, actor, project_id, run_id)
     return store.list_steps(tx, run_id)
+
+
+def count_tasks(
+    tx: Transaction, actor: Actor, project_id: str, run_id: str
+) -> dict[str, dict[str, int]]:
+    """Count a run's tasks by step and state."""
+    get_run(tx, actor, project_id, run_id)
+    return store.count_tasks(tx, run_id)
 
 
 def list_tasks(

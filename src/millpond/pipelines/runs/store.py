@@ -303,6 +303,17 @@ def list_begun(
     return _to_tasks(tx.rows(query.order_by(order).limit(limit)))
 
 
+def count_tasks(tx: Transaction, run_id: str) -> dict[str, dict[str, int]]:
+    """Count tasks by step and state."""
+    c = task.c
+    counted = sa.func.count(c.number).label("tasks")
+    query = sa.select(c.step, c.state, counted).where(c.run_id == run_id)
+    counts: dict[str, dict[str, int]] = {}
+    for row in tx.rows(query.group_by(c.step, c.state)):
+        counts.setdefault(row.step, {})[row.state] = row.tasks
+    return counts
+
+
 def first_running(
     tx: Transaction, run_id: str, step: str | None, partition: int | None
 ) -> int | None:

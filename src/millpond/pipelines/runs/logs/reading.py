@@ -17,6 +17,8 @@ TASKS_MOST = 100
 LINES_MOST = 5_000
 _BYTES_MOST = 256 << 10
 _UTF8_MOST = 4
+MANY = 1 << 60
+"""More lines than any log has."""
 
 Begun = Sequence[tuple[int, Task]]
 """Tasks with their numbers."""
@@ -81,8 +83,10 @@ def list_chunks(objects: ObjectStore, run: Run, task: Task, first: int = 0) -> I
         yield Chunk(found.key, int(found.key.rpartition("/")[2]), found.size)
 
 
-def read_forward(objects: ObjectStore, run: Run, tasks: Begun, place: LogPlace) -> LogPart:
-    """Give the next piece of a log.
+def read_forward(
+    objects: ObjectStore, run: Run, tasks: Begun, place: LogPlace, lines: int = MANY
+) -> LogPart:
+    """Give the next piece of a log, of so many lines at most.
 
     The tasks must have been listed before: what has ended by then has all its chunks there.
     """
@@ -100,8 +104,13 @@ def read_forward(objects: ObjectStore, run: Run, tasks: Begun, place: LogPlace) 
                 continue
             if here.is_start_of_task:
                 pieces.append(heading(task))
-            pieces.append(objects.get(chunk.key, offset))
-            size += len(pieces[-1])
+            data = objects.get(chunk.key, offset)
+            end = _end_of_lines(data, lines)
+            pieces.append(data[:end])
+            lines -= data.count(b"\n", 0, end)
+            if lines <= 0:
+                return _part(pieces, LogPlace(number, chunk.number, offset + end), begin)
+            size += len(data)
             here = LogPlace(number, chunk.number, chunk.size)
         place = here
         if task.state == "running":
@@ -113,6 +122,16 @@ def read_forward(objects: ObjectStore, run: Run, tasks: Begun, place: LogPlace) 
     if not is_all:
         place = LogPlace(place.number + 1)
     return _part(pieces, place, begin, is_complete=is_all and run.state in RUN_ENDED)
+
+
+def _end_of_lines(data: bytes, lines: int) -> int:
+    """Give where the last of so many lines ends; the end of all where there are fewer."""
+    if data.count(b"\n") < lines:
+        return len(data)
+    end = -1
+    for _ in range(lines):
+        end = data.find(b"\n", end + 1)
+    return end + 1
 
 
 def _cut_character(pieces: list[bytes]) -> int:

@@ -11,6 +11,7 @@ from millpond.people.actions import open_project
 from millpond.pipelines.runs import actions
 from millpond.pipelines.runs.logs.reading import (
     LINES_MOST,
+    MANY,
     Begun,
     Scope,
     list_before,
@@ -56,7 +57,10 @@ def _add_reading(router: APIRouter, objects: ObjectStore) -> None:
             str | None,
             Query(max_length=40, description="`previous` of an answer, or `end` for the newest."),
         ] = None,
-        lines: Annotated[int, Query(ge=1, le=LINES_MOST, description="With `before`.")] = _LINES,
+        lines: Annotated[
+            int | None,
+            Query(ge=1, le=LINES_MOST, description=f"At most; {_LINES} with `before`."),
+        ] = None,
     ) -> LogPart:
         """Read a piece of a run's log, while it runs and later, in either direction.
 
@@ -72,10 +76,10 @@ def _add_reading(router: APIRouter, objects: ObjectStore) -> None:
         if before is None:
             place = LogPlace.read(after or "")
             found, tasks = _look(call, project, run, scope, place)
-            return read_forward(objects, found, tasks, place)
+            return read_forward(objects, found, tasks, place, lines or MANY)
         end = None if before == END else LogPlace.read(before, "before")
         found, tasks = _look_back(call, project, run, scope, end)
-        return read_backward(objects, found, tasks, end, lines)
+        return read_backward(objects, found, tasks, end, lines or _LINES)
 
 
 def _add_search(router: APIRouter, objects: ObjectStore) -> None:

@@ -1,0 +1,252 @@
+// The log of a run: the newest lines at once, older ones when asked for, a text found by the server.
+// At most two thousand lines are in the page. Each piece is a <span> that knows where it begins, so
+// that whole pieces can be dropped at either end and asked for again.
+const MOST = 2000;
+const PIECE = 500;
+const NEAR = 30; // Pixels from the end that count as being there.
+
+const place = document.querySelector("[data-log]");
+if (place) show(place);
+
+function show(root) {
+  const lines = root.querySelector("[data-log-lines]");
+  const follow = root.querySelector("[data-log-follow]");
+  const older = root.querySelector("[data-log-older]");
+  const newest = root.querySelector("[data-log-newest]");
+  const state = root.querySelector("[data-log-state]");
+  const found = root.querySelector("[data-log-found]");
+  const search = root.querySelector("[data-log-search]");
+  const wrap = root.querySelector("[data-log-wrap]");
+  let next = root.dataset.next;
+  let previous = root.dataset.previous;
+  let isAtEnd = true; // Whether what is shown reaches to where the log is written.
+  let isComplete = "complete" in root.dataset;
+  let busy = null;
+  search.hidden = false;
+  scrollDown();
+
+  function scrollDown() {
+    lines.scrollTop = lines.scrollHeight;
+  }
+
+  function isNear() {
+    return lines.scrollHeight - lines.scrollTop - lines.clientHeight < NEAR;
+  }
+
+  async function ask(path, query) {
+    const wanted = new URLSearchParams(query);
+    for (const name of ["step", "partition"]) {
+      if (root.dataset[name]) wanted.set(name, root.dataset[name]);
+    }
+    const answer = await fetch(`${root.dataset.log}${path}?${wanted}`, {
+      headers: { Accept: "application/json" },
+    });
+    if (!answer.ok) throw new Error(String(answer.status));
+    return answer.json();
+  }
+
+  // One request at a time; a server that is away is asked again with the next event.
+  async function once(work) {
+    if (busy) return;
+    busy = work();
+    try {
+      await busy;
+    } catch {
+      state.textContent = "The log cannot be read just now.";
+    } finally {
+      busy = null;
+      paint();
+    }
+  }
+
+  function paint() {
+    older.hidden = !previous;
+    newest.hidden = isAtEnd;
+    const isEmpty = !lines.textContent;
+    root.querySelector("[data-log-empty]").hidden = !isEmpty;
+    follow.closest("label").hidden = isComplete && isAtEnd;
+  }
+
+  function piece(part) {
+    const span = document.createElement("span");
+    span.textContent = part.text;
+    span.dataset.previous = part.previous ?? "";
+    return span;
+  }
+
+  function count(span) {
+    return span.textContent.split("\n").length - 1;
+  }
+
+  function trim(isFromTop) {
+    let total = [...lines.children].reduce((sum, span) => sum + count(span), 0);
+    while (total > MOST && lines.children.length > 1) {
+      const span = isFromTop ? lines.firstElementChild : lines.lastElementChild;
+      total -= count(span);
+      if (isFromTop) {
+        previous = span.nextElementSibling.dataset.previous;
+      } else {
+        next = span.dataset.previous;
+        isAtEnd = false;
+      }
+      span.remove();
+    }
+  }
+
+  function replace(part) {
+    lines.replaceChildren(piece(part));
+    previous = part.previous ?? "";
+    next = part.next;
+  }
+
+  function tell(part) {
+    isComplete = part.is_complete;
+    state.textContent = part.follows ? `Writing now: ${part.follows}` : "";
+  }
+
+  const more = () =>
+    once(async () => {
+      const wasNear = isNear();
+      const part = await ask("", { after: next, lines: PIECE });
+      if (part.text) {
+        lines.append(piece(part));
+        trim(true);
+      }
+      next = part.next;
+      isAtEnd = part.text === "" || part.follows !== "" || part.is_complete;
+      tell(part);
+      if (wasNear && follow.checked) scrollDown();
+      return part;
+    });
+
+  const toEnd = () =>
+    once(async () => {
+      const part = await ask("", { before: "end", lines: PIECE });
+      replace(part);
+      tell(part);
+      isAtEnd = true;
+      follow.checked = true;
+      scrollDown();
+    });
+
+  // The run has something new. Who has scrolled up reads: nothing moves under their eyes.
+  async function hear() {
+    if (isComplete || busy || document.hidden || !follow.checked || !isAtEnd) return;
+    if (!isNear()) return;
+    await more();
+    if (!document.querySelector("#run[data-live]") && !isComplete) setTimeout(hear, 300);
+  }
+
+  document.addEventListener("live", (event) => {
+    if (event.target.id === "run") hear();
+  });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id === "run" && !event.target.dataset.live) hear();
+  });
+  lines.addEventListener("scroll", () => {
+    if (busy) return;
+    if (!isAtEnd) {
+      if (isNear()) more();
+      return;
+    }
+    if (isComplete) return;
+    if (isNear()) {
+      if (state.dataset.isPaused) {
+        delete state.dataset.isPaused;
+        state.textContent = "";
+        hear();
+      }
+    } else if (follow.checked) {
+      state.dataset.isPaused = "yes";
+      state.textContent = "Paused while you read. Scroll to the end to follow.";
+    }
+  });
+  follow.addEventListener("change", () => {
+    if (follow.checked) toEnd();
+  });
+  wrap.addEventListener("change", () => lines.classList.toggle("is-wrapped", wrap.checked));
+  newest.addEventListener("click", toEnd);
+  older.addEventListener("click", () =>
+    once(async () => {
+      const part = await ask("", { before: previous, lines: PIECE });
+      const height = lines.scrollHeight - lines.scrollTop;
+      lines.prepend(piece(part));
+      previous = part.previous ?? "";
+      trim(false);
+      lines.scrollTop = Math.max(lines.scrollHeight - height, 0);
+    }),
+  );
+
+  // Search --------------------------------------------------------------------------------------
+
+  search.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = search.querySelector("input").value;
+    found.replaceChildren();
+    found.hidden = !text;
+    if (text) find(text, "", 0);
+  });
+
+  async function find(text, after, before) {
+    const told = found.querySelector("p") ?? document.createElement("p");
+    told.className = "text-secondary small mb-1";
+    told.setAttribute("role", "status");
+    told.textContent = "Searching …";
+    found.prepend(told);
+    let answer;
+    try {
+      answer = await ask("/search", { text, limit: 100, ...(after ? { after } : {}) });
+    } catch {
+      told.textContent = "The log cannot be searched just now.";
+      return;
+    }
+    const list = found.querySelector("ol") ?? document.createElement("ol");
+    list.className = "list-unstyled log-found mb-2";
+    list.tabIndex = 0;
+    list.setAttribute("aria-label", "Lines found");
+    list.append(...answer.items.map(item));
+    found.querySelector("[data-more]")?.remove();
+    const total = before + answer.items.length;
+    told.textContent = `${total || "No"} ${total === 1 ? "line" : "lines"} found${answer.next ? " so far" : ""}.`;
+    found.append(list);
+    if (!answer.next) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "btn btn-sm mb-2";
+    button.dataset.more = "";
+    button.textContent = "Search on";
+    button.addEventListener("click", () => find(text, answer.next, total));
+    found.append(button);
+  }
+
+  function item(match) {
+    const entry = document.createElement("li");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "btn btn-link p-0";
+    const partition = match.partition < 0 ? "splitting" : match.partition;
+    button.textContent = `${match.step}, ${partition}: ${match.text}`;
+    button.addEventListener("click", () => goTo(match.at));
+    entry.append(button);
+    return entry;
+  }
+
+  const goTo = (at) =>
+    once(async () => {
+      const [before, after] = [
+        await ask("", { before: at, lines: 100 }),
+        await ask("", { after: at, lines: PIECE }),
+      ];
+      lines.replaceChildren(piece(before), piece(after));
+      lines.lastElementChild.dataset.previous = at;
+      previous = before.previous ?? "";
+      next = after.next;
+      isAtEnd = after.is_complete || after.follows !== "";
+      isComplete = after.is_complete;
+      follow.checked = false;
+      state.textContent = "";
+      const mark = lines.lastElementChild.getBoundingClientRect().top;
+      lines.scrollTop += mark - lines.getBoundingClientRect().top - 40;
+      lines.focus({ preventScroll: false });
+    });
+}

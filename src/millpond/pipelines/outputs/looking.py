@@ -1,0 +1,63 @@
+"""Look into what a run left: what the lake can show, and drawings as SVG."""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+
+from millpond.lake.previews import looking
+from millpond.lake.previews.values import Preview
+from millpond.lake.values import FileEntry
+from millpond.pipelines.outputs.values import OutputFile
+from millpond.storage.port import ObjectStore
+
+_SVG_BYTES = 4 << 20
+_HEAD_BYTES = 1024
+_SVG = re.compile(
+    rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>]*>\s*)?<svg[\s>]", re.DOTALL
+)
+_STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
+
+
+def look_at_output(objects: ObjectStore, found: OutputFile) -> Preview:
+    """Show the beginning of a file: an image, a table, a text, or why nothing."""
+    entry = FileEntry(found.path, found.digest, found.size, found.path_bytes)
+    preview = looking.look_at_object(objects, found.key, entry)
+    if preview.kind == "text" and (media_type := image_type_of(objects, found)):
+        return replace(preview, kind="image", media_type=media_type)
+    return preview
+
+
+def image_type_of(objects: ObjectStore, found: OutputFile) -> str:
+    """Give the type under which a file may be shown as an image; empty when it is none."""
+    if found.path.lower().endswith(".svg") and found.size <= _SVG_BYTES:
+        head = objects.get(found.key, 0, min(found.size, _HEAD_BYTES))
+        return "image/svg+xml" if _SVG.match(head) else ""
+    return looking.image_type_of(objects, found.key, found.size)
+
+
+def policy_of_report(page: bytes) -> str:
+    """Write the policy under which a browser shows a report: its one style, and nothing else.
+
+    The style stands in front of everything that comes from users, so the first one is ours.
+    """
+    style = _STYLE.search(page)
+    allowed = "'none'"
+    if style is not None:
+        digest = base64.b64encode(hashlib.sha256(style.group(1)).digest()).decode()
+        allowed = f"'sha256-{digest}'"
+    return (
+        f"default-src 'none'; style-src {allowed}; img-src data:; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'; sandbox"
+    )
+
+
+def text_of(preview: Preview) -> str:
+    """Give a preview's text to be read: JSON over several lines, where it is whole."""
+    if preview.kind != "text" or preview.is_cut or not preview.path.lower().endswith(".json"):
+        return preview.text
+    try:
+        return json.dumps(json.loads(preview.text), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return preview.text
