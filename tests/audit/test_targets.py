@@ -22,7 +22,7 @@ TARGETS = Targets({"dataset": "/projects/{project}/datasets/{name}", "user": "/a
         ("dataset.version.added", "dataset/reviews@3", ("dataset reviews@3", "version added")),
         ("project.added", "project/birds", ("project birds", "added")),
         ("user.password.set", "user/ann", ("user ann", "password set")),
-        ("session.started", "token/token_1", ("token token_1", "session started")),
+        ("session.started", "token/token_1", ("token_1", "session started")),
         ("odd", "odd", ("odd", "odd")),
     ],
 )

@@ -226,3 +226,16 @@ def test_pages_run_nothing_inline(portal_site: Any) -> None:
     with portal_site.database.reading() as tx:
         found = actions.list_projects(tx, portal_site.actor("owner"), ProjectFilter())
     assert [project.name for project in found.items] == ["birds"]
+
+
+def test_a_panel_is_given_alone_to_be_put_into_its_page(portal_site: Any) -> None:
+    headers = {"HX-Request": "true"}
+    with portal_site.browser("viewer") as http:
+        for base in ("", "/projects/birds"):
+            part = http.get(f"{base}/panels/0", headers=headers)
+            assert part.status_code == 200
+            assert part.text.lstrip().startswith("<section")
+            assert "Nothing has run yet." in part.text
+            assert http.get(f"{base}/panels/50", headers=headers).status_code == 404
+    with portal_site.browser("stranger") as http:
+        assert http.get("/projects/birds/panels/0").status_code == 404

@@ -241,6 +241,7 @@ def _show_list(
         form=wanted.form(),
         fault=fault,
         is_filtered=any(wanted.typed[name] for name in _FILTERS if name != "zone"),
+        is_narrowed=any(wanted.typed[name] for name in ("who", "verb", "target", "since", "until")),
         base=tools.base(project),
         path_of=lambda target: tools.targets.path(target, project or ""),
         **({"verdict": None} | more),

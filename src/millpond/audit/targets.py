@@ -32,4 +32,5 @@ def say(entry: Entry) -> tuple[str, str]:
     noun, _, name = entry.target.partition("/")
     first, _, rest = entry.verb.partition(".")
     words = rest if first == noun and rest else entry.verb
-    return f"{noun.replace('_', ' ')} {name}".strip(), words.replace(".", " ").replace("_", " ")
+    thing = name if name.startswith(f"{noun}_") else f"{noun.replace('_', ' ')} {name}".strip()
+    return thing, words.replace(".", " ").replace("_", " ")
