@@ -31,6 +31,8 @@ access_token = sa.Table(
     sa.Column("expires_at", UtcTime, nullable=False),
     sa.Column("last_used_at", UtcTime),
     sa.Column("withdrawn_at", UtcTime),
+    sa.Column("address", sa.String(64), nullable=False, server_default=""),
+    sa.Column("agent", sa.String(200), nullable=False, server_default=""),
 )
 
 project = sa.Table(

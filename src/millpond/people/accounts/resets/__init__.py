@@ -1,0 +1,1 @@
+"""Forgotten passwords: a link, good once, that sets a new one."""

@@ -1,0 +1,1 @@
+"""Sessions: the browsers and programs that somebody is signed in with."""
