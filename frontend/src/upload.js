@@ -7,6 +7,7 @@ const AT_ONCE = 3;
 const SMALL = 4 << 20; // Up to here a file goes in the request that begins its upload.
 const PIECE = 64 << 20;
 const SHOWN = 200;
+const SILENCE = 20000; // Milliseconds without a byte after which a line counts as broken.
 const PAUSES = [0, 1000, 2000, 5000, ...Array(600).fill(10000)];
 const ARCHIVE = /\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$/i;
 const TABLE = /\.(csv|tsv|parquet|jsonl)$/i;
@@ -126,6 +127,7 @@ function send(item) {
     onProgress: (sent) => {
       item.sent = sent;
       item.isLate = false;
+      item.heardAt = Date.now();
       draw();
     },
     onShouldRetry: (fault) => {
@@ -138,7 +140,20 @@ function send(item) {
     onSuccess: () => settle(item),
     onError: (fault) => fail(item, faultText(fault)),
   });
+  item.heardAt = Date.now();
   item.upload.start();
+}
+
+// A line may die without a word: what is silent for long is asked anew where it stands.
+function wake(silence) {
+  for (const item of inState("sending")) {
+    const isSent = item.size && item.sent === item.size;
+    if (isSent || Date.now() - item.heardAt < silence) continue;
+    item.isLate = true;
+    item.heardAt = Date.now();
+    item.upload.abort();
+    item.upload.start();
+  }
 }
 
 // The bytes are there; the server may still be joining them.
@@ -334,7 +349,7 @@ const button = (name) => card.querySelector(`[data-do=${name}]`);
 function restText(sent, bytes, failed, isAll) {
   if (isAll) return "";
   if (isPaused) return "Paused.";
-  if (inState("sending").some((item) => item.isLate)) return "The server cannot be reached; trying again …";
+  if (inState("sending").some((item) => item.isLate)) return "The server cannot be reached; the upload goes on when it can …";
   if (failed && !inState("sending").length) return `${failed} failed.`;
   const [start, before] = speed[0];
   const rate = (sent - before) / Math.max(1, Date.now() - start);
@@ -488,6 +503,16 @@ addEventListener("drop", async (event) => {
     show(`Something of what was dropped can't be read: ${fault.message}`, "Choose it again.");
   }
 });
+addEventListener("online", () => wake(0));
+addEventListener("offline", () => {
+  for (const item of inState("sending")) item.isLate = true;
+  draw();
+});
+setInterval(() => {
+  if (isPaused || !inState("sending").length) return;
+  wake(SILENCE);
+  draw();
+}, 2000);
 addEventListener("beforeunload", (event) => {
   if (!isLeaving && [...items.values()].some((item) => item.state !== "done" || isMaking)) event.preventDefault();
 });

@@ -318,3 +318,15 @@ def test_odd_headers_are_the_callers_fault(http):
         sent = {"Upload-Checksum": odd}
         assert 400 <= patch(http, place, 0, b"x", **sent).status_code < 500, odd
     assert stands_at(http, place) == 0
+
+
+def test_what_comes_slowly_is_kept_all_along(http, people, objects, limits):
+    data = bytes(range(100)) * 60
+    place = place_of(begin(http, len(data)))
+    intake, caller = Intake(objects, limits, part_seconds=0.0), Caller(people)
+    with pytest.raises(ConnectionResetError):
+        intake.receive(caller, "prj_pond", find(http, place), Breaking(data[:4500]))
+    assert len(part_keys(objects)) == 5
+    rest = Breaking(data[4500:], breaks=False)
+    done = intake.receive(caller, "prj_pond", find(http, place), rest)
+    assert objects.get(object_key("prj_pond", done.digest)) == data

@@ -27,7 +27,8 @@ T = TypeVar("T")
 Hash = Any  # hashlib's own type has no public name.
 
 PART_BYTES = 64 << 20
-"""The most that a killed server loses of an upload."""
+PART_SECONDS = 10.0
+"""A part ends after so many bytes or so long: a killed server loses no more of an upload."""
 
 _SMALL_BYTES = 4 << 20
 _CHUNK = 1 << 20
@@ -77,12 +78,17 @@ class Intake:
     """Takes uploads in on one object store."""
 
     def __init__(
-        self, objects: ObjectStore, limits: LakeLimits, part_bytes: int = PART_BYTES
+        self,
+        objects: ObjectStore,
+        limits: LakeLimits,
+        part_bytes: int = PART_BYTES,
+        part_seconds: float = PART_SECONDS,
     ) -> None:
-        """Keep parts of at most ``part_bytes``."""
+        """Keep parts of at most ``part_bytes``, and what came in ``part_seconds`` and a piece."""
         self._objects = objects
         self._limits = limits
         self._part_bytes = part_bytes
+        self._part_seconds = part_seconds
         self._hashes = Hashes()
         self._finishing: set[str] = set()
         self._finishing_lock = threading.Lock()
@@ -105,8 +111,9 @@ class Intake:
         waiting: list[Part] = []
         offset = upload.received_bytes
         try:
-            while offset < upload.size_bytes:
-                taking.left = min(self._part_bytes, upload.size_bytes - offset)
+            while offset < upload.size_bytes and not taking.is_at_end:
+                most = min(self._part_bytes, upload.size_bytes - offset)
+                taking.begin(most, self._part_seconds)
                 head = _read_fully(taking, min(_SMALL_BYTES, taking.left))
                 if not head:
                     break
@@ -209,22 +216,34 @@ class _Taking:
     def __init__(self, body: BinaryIO, checksum: Checksum | None, hashed: Hash | None) -> None:
         self.hashed = hashed
         self.fault: Exception | None = None
+        self.is_at_end = False
         self.left = 0
+        self._seconds = PART_SECONDS
+        self._until: float | None = None
         self._body = body
         self._checksum = checksum
         self._summed = (
             None if checksum is None else hashlib.new(checksum.algorithm, usedforsecurity=False)
         )
 
+    def begin(self, most: int, seconds: float = PART_SECONDS) -> None:
+        """Begin a part, which ends after so many bytes, or after so long and one piece."""
+        self.left = most
+        self._seconds = seconds
+        self._until = None
+
     def read(self, size: int) -> bytes:
-        if self.fault is not None or not self.left:
+        is_late = self._until is not None and time.monotonic() > self._until
+        if self.is_at_end or not self.left or is_late:
             return b""
         try:
             piece = self._body.read(min(size, self.left))
         except Exception as fault:  # noqa: BLE001 - the caller hung up, as a rule; raised later.
-            self.fault = fault
-            return b""
+            self.fault, piece = fault, b""
+        self.is_at_end = not piece
         self.left -= len(piece)
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
         for one in (self.hashed, self._summed):
             if one is not None:
                 one.update(piece)
@@ -232,7 +251,7 @@ class _Taking:
 
     def check_end(self, size: int) -> None:
         """Refuse a body that goes on where it should end, or is not what its checksum says."""
-        self.left = 1
+        self.begin(1)
         if self.read(1):
             raise rules.beyond(size)
         if self._checksum is not None and self._summed is not None:
