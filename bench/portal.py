@@ -89,7 +89,7 @@ def show_pages(
     times: int,
 ) -> None:
     rows: dict[str, list[tuple[float, float]]] = {}
-    list_row, log_line = "[data-run] a, tbody tr td a", "pre.log > *, .log-line, #log > *"
+    list_row, log_line = "#runs-list tbody a", "[data-log-lines] span"
     for _ in range(times + 1):  # The first round warms both servers and does not count.
         for name, (bench, made, token) in ((f"{FEW} runs", few), ("many runs", many)):
             url = bench.client.url + "/projects/bench/runs"

@@ -6,6 +6,7 @@ import { basename, dirname, extname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { constants, gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { PurgeCSS } from "purgecss";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const HOUSE = join(HERE, "..", "src", "millpond");
@@ -46,6 +47,29 @@ async function bundle(entries, more) {
   return named;
 }
 
+// Of Tabler's rules only those that some template, page or script can use.
+async function purged() {
+  const places = (await walk(HOUSE)).filter(
+    (path) => extname(path) === ".html" || /[\\/](pages|drawing)\.py$/.test(path),
+  );
+  const [found] = await new PurgeCSS().purge({
+    content: [...places, ...(await walk(join(HERE, "src")))],
+    css: [join(HERE, "node_modules", "@tabler", "core", "dist", "css", "tabler.min.css")],
+    safelist: { greedy: [/data-bs-theme/] },
+  });
+  return found.css;
+}
+
+const needed = {
+  name: "needed",
+  setup(bundler) {
+    bundler.onLoad({ filter: /tabler\.min\.css$/ }, async () => ({
+      contents: await purged(),
+      loader: "css",
+    }));
+  },
+};
+
 // One symbol for each icon that a template or a page's code names.
 async function sprite() {
   const names = new Set();
@@ -82,6 +106,7 @@ const manifest = {
   ...(await bundle(entries(sources.filter((name) => !CLASSIC.has(name))), {
     format: "esm",
     splitting: true,
+    plugins: [needed],
   })),
   ...(await bundle(entries(sources.filter((name) => CLASSIC.has(name))), { format: "iife" })),
   ...(await sprite()),

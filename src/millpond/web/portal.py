@@ -5,6 +5,7 @@ declares and takes.
 """
 
 import asyncio
+import gzip
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ _HOUSE = Path(__file__).parent.parent
 _SAID, _THEME = "millpond_said", "millpond_theme"
 _THEMES = ("auto", "light", "dark")
 _SAID_MOST = 1000
+_PACK_BYTES, _PACK_LEVEL = 1000, 5
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none';"
     " base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
@@ -152,7 +154,7 @@ class Portal:
         """
         given = {"form": Form(), "fault": None} | facts | self._frame(visit)
         text = self._templates.get_template(template).render(given)
-        answer = HTMLResponse(text, status, dict(_HEADERS))
+        answer = _packed(visit, text, status)
         if _SAID in visit.request.cookies and not visit.is_fragment:
             answer.delete_cookie(_SAID)
         return answer
@@ -230,6 +232,15 @@ class Portal:
             ):
                 menus[item.place].append(item)
         return menus
+
+
+def _packed(visit: AnyVisit | Visit, text: str, status: int) -> HTMLResponse:
+    """Write a page, gzipped where the browser takes that and it is worth it."""
+    body, headers = text.encode(), {**_HEADERS, "Vary": "Accept-Encoding"}
+    if len(body) >= _PACK_BYTES and "gzip" in visit.request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, _PACK_LEVEL)
+        headers["Content-Encoding"] = "gzip"
+    return HTMLResponse(body, status, headers)
 
 
 def cookie_name(url: str) -> str:
