@@ -1,13 +1,16 @@
 """Pages of pipelines, of their forms and of programs: what they show, keep, refuse and hide."""
 
+import html
 import io
 import json
 import re
+import shlex
 import zipfile
 from html.parser import HTMLParser
 
 import pytest
 
+from millpond.client.cli import run
 from millpond.ground.canonical import digest_of
 from millpond.ground.ids import new_id
 from millpond.jobs.tables import job
@@ -346,6 +349,8 @@ def test_presets_and_earlier_runs_fill_the_form(birds):
         assert (preset.parameters["count"], preset.inputs) == (9, {"files": "photos"})
         assert "share" not in preset.parameters
         page = http.get(f"{at}?preset=night&count=10")
+        shown = dict(Fields(page.text).sent)
+        assert (shown["name"], shown["description"]) == ("night", "For the night.")
         assert "The preset night is kept." in page.text
         filled = Fields(page.text).with_()
         assert (filled["parameters.count"], filled["inputs.files"]) == (["10"], ["photos"])
@@ -512,3 +517,77 @@ def test_faults_of_a_program_stand_at_their_fields_and_the_script_stays(birds):
         assert 'value="many"' in page.text
         empty = http.post(f"{AT}/programs/new", data={"program.entry": "main.py"})
         assert "paste a script" in empty.text
+
+
+# The same by SDK and command line -----------------------------------------------------------
+
+
+@pytest.fixture
+def millpond(birds, monkeypatch, tmp_path, capsys):
+    """Give what runs a command as the editor of ``birds`` and gives its JSON."""
+    monkeypatch.setenv("MILLPOND_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("MILLPOND_URL", birds.url)
+    monkeypatch.setenv("MILLPOND_TOKEN", birds.token("editor"))
+    monkeypatch.setenv("MILLPOND_PROJECT", "birds")
+
+    def command(*words, code=0):
+        capsys.readouterr()
+        assert run([*words, "--json"]) == code
+        said = capsys.readouterr()
+        return json.loads(said.out or said.err.splitlines()[-1])
+
+    return command
+
+
+def test_presets_are_kept_shown_run_and_removed_by_the_command_line(birds, millpond):
+    made = millpond("preset", "set", "score", "night", "--param", "share=0.5", "-d", "For later.")
+    assert (made["name"], made["parameters"], made["description"]) == (
+        "night", {"share": 0.5}, "For later.",
+    )  # fmt: skip
+    assert [one["name"] for one in millpond("preset", "list", "score")] == ["night"]
+    started = millpond("run", "score", "--preset", "night", "-i", "files=photos@1",
+                       "--param", "count=4")  # fmt: skip
+    assert started["parameters"] | {"share": 0.5, "count": 4} == started["parameters"]
+    again = millpond("preset", "set", "score", "twin", "--from-run", started["id"],
+                     "--param", "mode=slow")  # fmt: skip
+    assert again["inputs"] == {"files": "photos@1"}
+    assert again["parameters"]["mode"] == "slow"
+    assert millpond("preset", "show", "score", "twin")["parameters"] == again["parameters"]
+    fault = millpond("preset", "set", "score", "bad", "--param", "share=7", code=6)["error"]
+    assert fault["faults"] == [
+        {"field": "parameters.share", "message": "must be at most 1 of all, not 7"}
+    ]
+    assert millpond("preset", "remove", "score", "night", "--yes") == {"removed": "night"}
+    millpond("run", "score", "--preset", "night", code=3)
+    millpond("run", "--program", __file__, "--preset", "night", code=2)
+
+
+def test_the_command_that_the_form_shows_starts_the_run_that_the_form_starts(birds, millpond):
+    typed = {"parameters.share": "0.25", "parameters.note": "5", "parameters.sizes": ["4", "2"],
+             "parameters.pairs": '[null, "x"]', "inputs.files": "photos@1"}  # fmt: skip
+    with birds.browser("editor") as http:
+        at = f"{AT}/pipelines/score/run"
+        form = Fields(http.get(at).text)
+        sent = form.with_(**{name.replace(".", "__"): text for name, text in typed.items()})
+        by_form = run_of(birds, http.post(at, data=sent))
+        shown = http.post(f"{at}/link", data=sent).text
+    command = html.unescape(re.findall(r'data-copy="([^"]+)"', shown)[1])
+    by_command = millpond(*shlex.split(command)[1:])
+    assert by_command["parameters"] == by_form.parameters
+    assert [one["number"] for one in by_command["inputs"]] == [1]
+
+
+def test_code_and_what_compiling_it_wrote_come_by_the_command_line(birds, millpond, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "pipeline.py").write_text("print('reading it')\n" + CODE)
+    pushed = millpond("pipeline", "push", str(tmp_path / "tiny"), "--no-wait")
+    assert millpond("pipeline", "log", "tiny")["text"] == "reading it\n"
+    target = tmp_path / "code.zip"
+    millpond("pipeline", "code", f"tiny@{pushed['number']}", "--zip", str(target))
+    with zipfile.ZipFile(target) as archive:
+        assert archive.read("pipeline.py").decode().endswith(CODE)
+    assert [one["name"] for one in millpond("pipeline", "list", "--search", "TIN")] == ["tiny"]
+    with birds.browser("viewer") as http:
+        log = http.get(f"{AT}/pipelines/tiny/log?version=1&after=0").text
+        assert log.startswith("reading it")
+        assert "data-poll" not in log

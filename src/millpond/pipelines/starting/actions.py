@@ -15,6 +15,7 @@ from millpond.people.actions import require
 from millpond.pipelines.forms import AS_JSON, Texts, write_texts
 from millpond.pipelines.links import read_link
 from millpond.pipelines.presets.actions import get_preset
+from millpond.pipelines.presets.values import Preset
 from millpond.pipelines.rules import check_parameters
 from millpond.pipelines.runs.actions import get_run
 from millpond.pipelines.specs.actions import get_pipeline, get_ready
@@ -49,6 +50,7 @@ class OpenForm:
         newest: number of the pipeline's newest version.
         texts: what stands in its fields; defaults stand in the others.
         faults: what the sources say that the form has no field for.
+        preset: the one that filled it, if any.
     """
 
     version: PipelineVersion
@@ -56,6 +58,7 @@ class OpenForm:
     newest: int
     texts: Texts
     faults: tuple[Fault, ...] = ()
+    preset: Preset | None = None
 
 
 def open_form(
@@ -72,6 +75,7 @@ def open_form(
     pipeline = get_pipeline(tx, actor, project_id, name)
     fillings: list[tuple[Mapping[str, str], Mapping[str, Any]]] = []
     number = sources.number
+    kept: Preset | None = None
     if sources.preset:
         kept = get_preset(tx, actor, project_id, name, sources.preset)
         fillings.append((kept.inputs, kept.parameters))
@@ -93,7 +97,9 @@ def open_form(
         texts = merge_texts(texts, write_texts(spec, inputs, parameters))
         faults += _unknown(spec, inputs, parameters)
     linked, wrong = read_link(spec, sources.pairs)
-    return OpenForm(version, spec, pipeline.newest, merge_texts(texts, linked), (*faults, *wrong))
+    return OpenForm(
+        version, spec, pipeline.newest, merge_texts(texts, linked), (*faults, *wrong), kept
+    )
 
 
 def merge_texts(texts: Texts, more: Texts) -> dict[str, Sequence[str]]:

@@ -79,7 +79,7 @@ def _add_form(router: APIRouter, tools: _Tools) -> None:
                 next_step="Look whether the rest is as you want it.",
                 faults=opened.faults,
             )
-        facts = {"preset": preset, "from_run": from_run, "fault": fault}
+        facts = {"preset": opened.preset, "from_run": from_run, "fault": fault}
         return _render(tools, visit, project, opened, 200, **facts)
 
     @router.post(_FORM, **page("pipeline.run"))
@@ -250,7 +250,7 @@ def _render(
     given = {
         "opened": opened,
         "fields": fields,
-        "preset": "",
+        "preset": None,
         "from_run": "",
         **_shared(tools, project, opened),
         **visit.read(look),
