@@ -52,6 +52,7 @@ from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
 from millpond.people.actions import open_project, require, secret_values
+from millpond.people.passkeys import routes as passkey_routes
 from millpond.people.vault import open_local_key
 from millpond.pipelines import routes as pipeline_routes
 from millpond.pipelines.outputs.collect import collect
@@ -124,6 +125,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
         passwords=house.passwords,
         local_key=open_local_key(house.data / "keys"),
     )
+    yield passkey_routes.routes()
     yield people_routes.routes(box=house.box)
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
     yield job_routes.routes(ENDINGS.keys(), ENDINGS)

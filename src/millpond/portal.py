@@ -30,6 +30,7 @@ from millpond.people.actions import (
     permissions_on_site,
     require,
 )
+from millpond.people.passkeys import pages as passkey_pages
 from millpond.people.rules import needs_project
 from millpond.people.users import pages as user_pages
 from millpond.pipelines import pages as pipeline_pages
@@ -136,6 +137,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     )
     yield account_pages.pages(portal, passwords=house.passwords, is_sign_up_open=False)
     yield user_pages.pages(portal, passwords=house.passwords)
+    yield passkey_pages.pages(portal)
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
     yield engine_pages.pages(portal, installation_of(house))
     yield environment_pages.pages(portal, house.objects)

@@ -19,6 +19,8 @@ PARITY: dict[str, tuple[str, str]] = {
     "GET /me": ("account.me", "user me"),
     "PATCH /me": ("account.set_email", "user email"),
     "PUT /me/password": ("account.set_password", "user password"),
+    "GET /me/passkeys": ("passkeys.list", "passkey list"),
+    "DELETE /me/passkeys/{passkey}": ("passkeys.remove", "passkey remove"),
     "GET /tokens": ("tokens.list", "token list"),
     "POST /tokens": ("tokens.make", "token make"),
     "DELETE /tokens/{token}": ("tokens.revoke", "token revoke"),

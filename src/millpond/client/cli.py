@@ -25,6 +25,7 @@ _COMMANDS = {
     "project": ("projects:project", "Projects: make, list, choose the one to work in."),
     "member": ("projects:member", "Who belongs to a project, and as what."),
     "token": ("people:token", "Your API tokens and sessions."),
+    "passkey": ("passkeys:passkey", "Your passkeys, by which browsers sign you in."),
     "secret": ("projects:secret", "Secrets that steps may be granted; never shown again."),
     "dataset": ("lake:dataset", "Push, list, show and download data."),
     "upload": ("uploads:upload", "Uploads that were interrupted: list and remove."),

@@ -12,6 +12,7 @@ from millpond.client.environments import EnvironmentsRoom
 from millpond.client.jobs import JobsRoom
 from millpond.client.lake import DatasetsRoom
 from millpond.client.local import LocalSignIn, default_data_folder, find_servers
+from millpond.client.passkeys import PasskeysRoom
 from millpond.client.people import (
     AccountRoom,
     MembersRoom,
@@ -67,6 +68,7 @@ class Client:
         self.projects = ProjectsRoom(self.transport, chosen)
         self.members = MembersRoom(self.transport, chosen)
         self.tokens = TokensRoom(self.transport)
+        self.passkeys = PasskeysRoom(self.transport)
         self.secrets = SecretsRoom(self.transport, chosen)
         self.datasets = DatasetsRoom(self.transport, chosen)
         self.uploads = UploadsRoom(self.transport, chosen)
