@@ -1,6 +1,7 @@
 import pytest
 
 from millpond.ground.errors import InvalidError
+from millpond.ground.origins import settings_seen
 from millpond.ground.settings import (
     MASK,
     OTHER_VARIABLES,
@@ -132,3 +133,50 @@ def test_every_setting_has_a_line_of_help_and_its_default_is_sound(tmp_path):
         for info in described
     }
     assert load_settings(None, environ) == Settings()
+
+
+def test_places_to_sign_in_through_have_a_table_each(tmp_path):
+    text = """
+    [oidc.uni-north]
+    issuer = "https://login.uni.example"
+    client_id = "millpond"
+    [oidc.lab]
+    issuer = "http://127.0.0.1:8080/realm"
+    client_id = "m"
+    sign_up = true
+    """
+    settings = load(tmp_path, text, MILLPOND_OIDC_UNI_NORTH_CLIENT_SECRET="hush-hush")
+    assert settings.oidc["uni-north"].client_secret == "hush-hush"
+    assert settings.oidc["lab"].sign_up
+    assert settings.oidc["lab"].scopes == "openid profile email"
+    assert "hush" not in repr(settings) + str(settings.shown())
+    assert settings.shown()["oidc.uni-north"]["client_secret"] == MASK
+    seen = {one.key: one for one in settings_seen(settings, tmp_path, {})}
+    assert seen["oidc.lab.client_id"].origin == "file"
+    assert seen["oidc.lab.client_id"].variable == "MILLPOND_OIDC_LAB_CLIENT_ID"
+
+
+def test_a_wrong_place_to_sign_in_through_is_told(tmp_path):
+    text = """
+    [oidc]
+    flat = 1
+    [oidc.Bad_Name]
+    [oidc.far]
+    isuer = "x"
+    """
+    found = faults_of(tmp_path, text, MILLPOND_OIDC_NONE_CLIENT_ID="x")
+    assert set(found) == {
+        "oidc.flat", "oidc.Bad_Name", "oidc.far.isuer", "MILLPOND_OIDC_NONE_CLIENT_ID"
+    }  # fmt: skip
+    assert "did you mean oidc.far.issuer?" in found["oidc.far.isuer"]
+    text = '[oidc.far]\nissuer = "http://far.example?x"\nscopes = "email"\n'
+    assert set(faults_of(tmp_path, text)) == {
+        "oidc.far.issuer", "oidc.far.client_id", "oidc.far.scopes"
+    }  # fmt: skip
+
+
+def test_mail_needs_a_sender_and_keeps_its_password_off_open_lines(tmp_path):
+    text = '[mail]\nhost = "mail.example"\nuser = "u"\n'
+    assert set(faults_of(tmp_path, text)) == {"mail.sender", "mail.password"}
+    text += 'sender = "a@b.example"\ntls = "none"\n'
+    assert set(faults_of(tmp_path, text, MILLPOND_MAIL_PASSWORD="p")) == {"mail.tls"}

@@ -49,9 +49,10 @@ def settings_seen(
         environ: the variables that it started with.
     """
     shown, in_file = settings.shown(), _read(settings_file(data, environ))
-    for info in list_settings():
-        room, _, name = info.key.partition(".")
-        value = getattr(getattr(settings, room), name)
+    tables = dict(settings.tables())
+    for info in list_settings(settings.oidc):
+        room, _, name = info.key.rpartition(".")
+        value = getattr(tables[room], name)
         origin = "default" if value == info.default else "start"
         if in_file.get(info.key) == value:
             origin = "file"
@@ -67,6 +68,9 @@ def _read(path: Path) -> dict[str, Any]:
         tree = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return {}  # The server started without it, or it was damaged since.
+    providers = tree.pop("oidc", {})
+    if isinstance(providers, dict):
+        tree |= {f"oidc.{name}": inside for name, inside in providers.items()}
     return {
         f"{room}.{name}": value
         for room, inside in tree.items()
