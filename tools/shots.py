@@ -70,6 +70,7 @@ PROJECT = (
 )
 
 PARTS = (  # Parts of pages and files, which are no pages of their own.
+    "/admin",
     "/admin/activity/export",
     "/admin/activity/{number}/proof",
     "/checkpoint",

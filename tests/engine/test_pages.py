@@ -15,6 +15,11 @@ def test_health_says_what_was_found(portal_site: Any) -> None:
     )
 
 
+def test_the_administration_begins_with_its_health(portal_site: Any) -> None:
+    with portal_site.browser("root") as http:
+        assert http.get("/admin").headers["location"] == "/admin/health"
+
+
 def test_settings_are_shown_with_where_they_come_from(portal_site: Any) -> None:
     with portal_site.browser("root") as http:
         text = http.get("/admin/settings").text

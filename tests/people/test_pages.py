@@ -90,6 +90,8 @@ def test_a_project_page_shows_each_what_they_may_do(portal_site: Any) -> None:
         assert "Archive birds?" not in shown(who)
         assert "/projects/birds/settings" not in shown(who)
     assert "You are no member" in shown("root")
+    assert "No data yet." in shown("viewer")
+    assert "No data yet." not in shown("root")
     assert "millpond project use birds" in shown("viewer")
     with portal_site.browser("stranger") as http:
         assert http.get("/projects/birds").status_code == 404

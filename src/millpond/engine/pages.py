@@ -1,7 +1,7 @@
 """Pages of the installation itself, for site administrators: settings and health."""
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from millpond.engine import system
 from millpond.engine.system import Installation
@@ -24,6 +24,11 @@ NAV = (
 def pages(portal: Portal, installation: Installation) -> APIRouter:
     """Give the pages."""
     router = APIRouter()
+
+    @router.get("/admin", **page("system.read"))
+    def lead_on(visit: VisitIn) -> Response:
+        """Lead to the first page of the administration."""
+        return portal.go(visit, _HEALTH)
 
     @router.get(_HEALTH, **page("system.read"))
     def show_health(visit: VisitIn) -> HTMLResponse:
