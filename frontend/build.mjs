@@ -1,7 +1,7 @@
 // Bundle the portal's scripts, styles and icons: node build.mjs OUTPUT
 // Every file's name holds a digest of its content; manifest.json maps plain names to them.
 import { createHash } from "node:crypto";
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { constants, gzipSync } from "node:zlib";
@@ -10,7 +10,8 @@ import { PurgeCSS } from "purgecss";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const HOUSE = join(HERE, "..", "src", "millpond");
-const OUTPUT = process.argv[2] ?? join(HOUSE, "web", "static");
+const PLACE = process.argv[2] ?? join(HOUSE, "web", "static");
+const OUTPUT = `${PLACE}.new`; // Takes the other's place when it is whole.
 const CLASSIC = new Set(["theme.js"]); // Runs before the first paint, so it is no module.
 const ICON = /\bicon(?:\(|=|:)\s*["']([a-z0-9-]+)["']/g;
 
@@ -116,4 +117,6 @@ for (const path of await walk(OUTPUT)) {
   await writeFile(`${path}.gz`, packed);
 }
 await writeFile(join(OUTPUT, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
-console.log(`${Object.keys(manifest).length} assets in ${relative(process.cwd(), OUTPUT) || "."}`);
+await rm(PLACE, { recursive: true, force: true });
+await rename(OUTPUT, PLACE);
+console.log(`${Object.keys(manifest).length} assets in ${relative(process.cwd(), PLACE) || "."}`);
