@@ -1,12 +1,50 @@
-// The log of a run: the newest lines at once, older ones when asked for, a text found by the server.
+// The page of a run. What changes is fetched anew every few seconds while it runs; its progress is
+// written in as it is told. Its log: the newest lines at once, older ones when asked for, a text
+// found by the server.
 // At most two thousand lines are in the page. Each piece is a <span> that knows where it begins, so
 // that whole pieces can be dropped at either end and asked for again.
+import { showProgress } from "./progress.mjs";
+
+const LOOK_PAUSE = 3000; // Milliseconds between two looks at steps and tasks.
+const LOG_PAUSE = 1000; // Logs are written once a second.
 const MOST = 2000;
 const PIECE = 500;
 const NEAR = 30; // Pixels from the end that count as being there.
 
 const place = document.querySelector("[data-log]");
 if (place) show(place);
+followRun();
+
+// Do something now, or as soon as the pause since the last time is over; never not at all.
+function paced(pause, work) {
+  let last = 0;
+  let timer = 0;
+  return (isUrgent = false) => {
+    if (timer && !isUrgent) return;
+    clearTimeout(timer);
+    const wait = isUrgent ? 0 : Math.max(0, last + pause - Date.now());
+    timer = setTimeout(() => {
+      timer = 0;
+      last = Date.now();
+      work();
+    }, wait);
+  };
+}
+
+function followRun() {
+  const own = () => document.querySelector("#run[data-live]");
+  const look = paced(LOOK_PAUSE, () => own()?.dispatchEvent(new CustomEvent("look")));
+  // "live" also comes when the connection is back, or the tab: then something was missed.
+  document.addEventListener("live", (event) => {
+    if (event.target.id === "run") look();
+  });
+  document.addEventListener("millpond:event", ({ detail }) => {
+    const run = own();
+    if (run?.dataset.live !== `${detail.project} ${detail.topic}`) return;
+    if (detail.event !== "progress") look(true);
+    else if (!document.hidden) showProgress(run, detail.facts);
+  });
+}
 
 function show(root) {
   const lines = root.querySelector("[data-log-lines]");
@@ -106,16 +144,19 @@ function show(root) {
 
   const more = () =>
     once(async () => {
-      const wasNear = isNear();
+      const isFollowing = isAtEnd && isNear() && follow.checked;
       const part = await ask("", { after: next, lines: PIECE });
       if (part.text) {
+        const mark = lines.lastElementChild;
+        const bottom = mark.getBoundingClientRect().bottom;
         lines.append(piece(part));
         trim(true);
+        lines.scrollTop += mark.getBoundingClientRect().bottom - bottom; // What is read stays put.
       }
       next = part.next;
       isAtEnd = part.text === "" || part.follows !== "" || part.is_complete;
       tell(part);
-      if (wasNear && follow.checked) scrollDown();
+      if (isFollowing) scrollDown();
       return part;
     });
 
@@ -134,11 +175,12 @@ function show(root) {
     if (isComplete || busy || document.hidden || !follow.checked || !isAtEnd) return;
     if (!isNear()) return;
     await more();
-    if (!document.querySelector("#run[data-live]") && !isComplete) setTimeout(hear, 300);
+    if (!document.querySelector("#run[data-live]") && !isComplete) hearSoon();
   }
 
+  const hearSoon = paced(LOG_PAUSE, hear);
   document.addEventListener("live", (event) => {
-    if (event.target.id === "run") hear();
+    if (event.target.id === "run") hearSoon();
   });
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.target.id === "run" && !event.target.dataset.live) hear();
@@ -169,11 +211,12 @@ function show(root) {
   older.addEventListener("click", () =>
     once(async () => {
       const part = await ask("", { before: previous, lines: PIECE });
-      const height = lines.scrollHeight - lines.scrollTop;
+      const height = lines.scrollHeight;
       lines.prepend(piece(part));
       previous = part.previous ?? "";
+      const added = lines.scrollHeight - height;
       trim(false);
-      lines.scrollTop = Math.max(lines.scrollHeight - height, 0);
+      lines.scrollTop = Math.max(added - 0.8 * lines.clientHeight, 0); // The last of what is new.
     }),
   );
 

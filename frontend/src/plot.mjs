@@ -31,6 +31,7 @@ export function draw(place) {
     options.axes[0].splits = () => facts.labels.map((_, index) => index);
     options.scales.x.range = [-0.6, facts.labels.length - 0.4];
   }
+  if (facts.bars) options.scales.y = { range: (_, __, most) => [0, most * 1.05 || 1] }; // A bar begins at 0.
   const plot = new uPlot(options, [facts.x, ...facts.series.map((each) => each.values)], place);
   new ResizeObserver(() => {
     const width = Math.max(place.clientWidth, 240);

@@ -175,7 +175,7 @@ def test_a_live_run_is_followed_by_parts_that_stop_when_it_ends(lakes):
             if "looking at" in text:
                 break
         assert f'data-live="birds run/{run.id}"' in text
-        assert 'hx-trigger="live"' in text
+        assert 'hx-trigger="look"' in text
         assert "Cancel this run?" in text
         assert "Writing now: look, partition" in words(text)
         assert '<progress value="0" max="2"' in text

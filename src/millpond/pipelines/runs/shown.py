@@ -17,7 +17,7 @@ from millpond.storage.database import Transaction
 
 LIVE: tuple[RunState, ...] = ("queued", "preparing", "running", "cancelling")
 STATES: tuple[RunState, ...] = get_args(RunState)
-_TASKS_SHOWN = 25
+_TASKS_SHOWN = 10
 _REASONS_SHOWN = 3
 
 
