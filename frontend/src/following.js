@@ -1,13 +1,16 @@
 // What is written while somebody looks, such as a build's log: an element with data-poll asks for
-// more every second while its tab is shown, and htmx fetches what it names.
+// more every second while it can be seen, and htmx fetches what it names. Where the server is away
+// it goes on asking.
 const PAUSE = 1000;
 
 function ask() {
   if (document.hidden) return;
   for (const element of document.querySelectorAll("[data-poll]")) {
+    if (!element.getClientRects().length) continue; // In a part that is folded up.
     const box = element.closest("pre");
     // Who has scrolled up reads; who is at the end follows.
-    if (box) box.dataset.atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40 ? "yes" : "";
+    const left = box.scrollHeight - box.scrollTop - box.clientHeight;
+    box.dataset.atEnd = left < 40 ? "yes" : "";
     element.dispatchEvent(new CustomEvent("live"));
   }
 }
@@ -17,4 +20,6 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (box) box.scrollTop = box.scrollHeight;
 });
 document.addEventListener("visibilitychange", ask);
+document.addEventListener("toggle", ask, true);
+addEventListener("load", ask);
 setInterval(ask, PAUSE);
