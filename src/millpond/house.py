@@ -21,9 +21,11 @@ from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.settings import Settings
+from millpond.jobs.mail import open_post
 from millpond.jobs.port import Ending
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import store as account_store
+from millpond.people.letters import Post
 from millpond.people.passwords import Passwords
 from millpond.people.vault import SecretBox, open_own_box
 from millpond.pipelines.runs import tasks as run_tasks
@@ -55,6 +57,7 @@ class House:
     meters: metrics.Meters
     uses: accounts.LastUses
     passwords: Passwords
+    post: Post | None
 
 
 ENDINGS: Mapping[str, Ending] = {
@@ -92,6 +95,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             objects=objects,
         )
         builder.sweep()
+        box = open_own_box(database, keys, accept_new=accept)
         yield House(
             settings=settings,
             data=data,
@@ -99,7 +103,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             database=database,
             objects=objects,
             seal_key=open_own_key(database, keys, accept_new=accept),
-            box=open_own_box(database, keys, accept_new=accept),
+            box=box,
             engine=engine,
             dispatcher=Dispatcher(engine, caps_of(settings)),
             builder=builder,
@@ -111,6 +115,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
                 memory_kib=settings.people.argon2_memory_kib,
                 at_once=settings.people.hashes_at_once,
             ),
+            post=open_post(settings.mail, box),
         )
 
 

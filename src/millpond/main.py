@@ -40,6 +40,7 @@ from millpond.house import (
 )
 from millpond.jobs import actions as jobs
 from millpond.jobs import routes as job_routes
+from millpond.jobs.mail import MAIL_KIND, make_mail
 from millpond.jobs.pool import Pool
 from millpond.jobs.port import Handler
 from millpond.lake import routes as lake_routes
@@ -173,7 +174,10 @@ def _handlers(house: House) -> dict[str, Handler]:
             retries=chosen.tries,
         ),
     )
+    # Without a mail server, letters of a time when there was one wait for the next.
+    mail = {MAIL_KIND: make_mail(house.settings.mail, house.box)} if house.post else {}
     return {
+        **mail,
         BUILD_KIND: environment_tasks.make_build(
             house.database, house.objects, house.builder, _sources(house)
         ),
