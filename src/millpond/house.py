@@ -23,8 +23,8 @@ from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.settings import Settings
 from millpond.jobs.mail import open_post
 from millpond.jobs.port import Ending
-from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import store as account_store
+from millpond.people.accounts.uses import LastUses
 from millpond.people.letters import Post
 from millpond.people.passwords import Passwords
 from millpond.people.vault import SecretBox, open_own_box
@@ -55,7 +55,7 @@ class House:
     builder: UvBuilder
     hub: sse.EventHub
     meters: metrics.Meters
-    uses: accounts.LastUses
+    uses: LastUses
     passwords: Passwords
     post: Post | None
 
@@ -109,7 +109,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             builder=builder,
             hub=sse.EventHub(database),
             meters=metrics.Meters(),
-            uses=accounts.LastUses(),
+            uses=LastUses(),
             passwords=Passwords(
                 passes=settings.people.argon2_passes,
                 memory_kib=settings.people.argon2_memory_kib,

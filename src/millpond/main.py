@@ -52,7 +52,9 @@ from millpond.lake.values import LakeLimits
 from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
+from millpond.people.accounts.sessions import routes as session_routes
 from millpond.people.actions import open_project, require, secret_values
+from millpond.people.oidc import routes as oidc_routes
 from millpond.people.passkeys import routes as passkey_routes
 from millpond.people.vault import open_local_key
 from millpond.pipelines import routes as pipeline_routes
@@ -127,6 +129,8 @@ def _rooms(house: House) -> Iterator[APIRouter]:
         local_key=open_local_key(house.data / "keys"),
     )
     yield passkey_routes.routes()
+    yield oidc_routes.routes()
+    yield session_routes.routes()
     yield people_routes.routes(box=house.box)
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
     yield job_routes.routes(ENDINGS.keys(), ENDINGS)

@@ -24,12 +24,16 @@ from millpond.lake.recent import show_datasets
 from millpond.lake.values import LakeLimits
 from millpond.people import pages as people_pages
 from millpond.people.accounts import pages as account_pages
+from millpond.people.accounts.profile import pages as profile_pages
+from millpond.people.accounts.sessions import pages as session_pages
+from millpond.people.accounts.tokens import pages as token_pages
 from millpond.people.actions import (
     open_project,
     permissions_in,
     permissions_on_site,
     require,
 )
+from millpond.people.oidc import pages as oidc_pages
 from millpond.people.passkeys import pages as passkey_pages
 from millpond.people.rules import needs_project
 from millpond.people.users import pages as user_pages
@@ -47,6 +51,7 @@ _NAV: tuple[tuple[NavItem, ...], ...] = (
     lake_pages.NAV,
     audit_pages.NAV,
     user_pages.NAV,
+    profile_pages.NAV,
     job_pages.NAV,
     engine_pages.NAV,
     environment_pages.NAV,
@@ -136,8 +141,12 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
         portal, may=require, find_project=find_project, key=house.seal_key, targets=_TARGETS
     )
     yield account_pages.pages(portal, passwords=house.passwords, is_sign_up_open=False)
+    yield profile_pages.pages(portal, passwords=house.passwords)
+    yield session_pages.pages(portal)
+    yield token_pages.pages(portal)
     yield user_pages.pages(portal, passwords=house.passwords)
     yield passkey_pages.pages(portal)
+    yield oidc_pages.pages(portal, house.settings.oidc)
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
     yield engine_pages.pages(portal, installation_of(house))
     yield environment_pages.pages(portal, house.objects)

@@ -21,9 +21,10 @@ from millpond.ground.errors import (
 from millpond.people import actions
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import tasks
+from millpond.people.accounts.uses import LastUses
 from millpond.people.passwords import Passwords
 from millpond.people.tables import access_token, local_challenge, project_secret, sign_in_fault
-from millpond.people.values import ProjectFilter, local_proof
+from millpond.people.values import Device, ProjectFilter, local_proof
 from millpond.people.vault import SecretBox
 from millpond.storage.database import Database
 
@@ -50,7 +51,7 @@ def do(
 
 
 def sign_in(database: Database, name: str, password: str, address: str = "10.0.0.1") -> Any:
-    return tasks.sign_in(database.change, PASSWORDS, name, password, address)
+    return tasks.sign_in(database.change, PASSWORDS, name, password, Device(address))
 
 
 def caller(database: Database, text: str) -> Actor | None:
@@ -354,7 +355,7 @@ def test_an_unknown_user_costs_a_hash_as_well(database: Database, ann: Actor) ->
     counting = Counting(passes=1, memory_kib=64)
     for name in ("ann", "nobody"):
         with pytest.raises(NotSignedInError):
-            tasks.sign_in(database.change, counting, name, "wrong words", "10.0.0.1")
+            tasks.sign_in(database.change, counting, name, "wrong words", Device("10.0.0.1"))
     assert counting.asked == 2
 
 
@@ -477,7 +478,7 @@ def test_bad_tokens_are_refused_with_every_fault(database: Database, ann: Actor)
 
 def test_the_last_use_is_written_once_a_minute(database: Database, ann: Actor) -> None:
     made = do(database, accounts.add_token, ann, "ci")
-    uses = accounts.LastUses()
+    uses = LastUses()
 
     def use() -> datetime | None:
         database.read(lambda tx: accounts.find_actor(tx, made.text, is_local=False, uses=uses))
@@ -498,7 +499,7 @@ def test_the_last_use_is_written_once_a_minute(database: Database, ann: Actor) -
 
 
 def set_up(database: Database, code: str, name: str = "ann", password: str = WORDS) -> Any:
-    return tasks.set_up(database.change, PASSWORDS, code, name, password, "10.0.0.1")
+    return tasks.set_up(database.change, PASSWORDS, code, name, password, Device("10.0.0.1"))
 
 
 def test_the_setup_code_makes_the_first_administrator_once(database: Database) -> None:

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 
 from millpond.people.accounts import tasks
+from millpond.people.values import Device
 
 WORDS = "correct horse battery"
 
 
 def sign_in(site: Any, name: str, password: str) -> Any:
-    return tasks.sign_in(site.database.change, site.house.passwords, name, password, "10.0.0.1")
+    return tasks.sign_in(
+        site.database.change, site.house.passwords, name, password, Device("10.0.0.1")
+    )
 
 
 def test_users_are_listed_and_searched(portal_site: Any) -> None:

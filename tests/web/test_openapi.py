@@ -33,6 +33,7 @@ PROJECT = "birds"
 EXAMPLES = {"root": 3, "viewer": 2}
 # Ends the session that the others need, or follows events without an end.
 LEFT_OUT = {
+    "DELETE /api/v1/sessions",
     "DELETE /api/v1/sessions/current",
     "GET /api/v1/projects/{project}/events",
     "DELETE /api/v1/projects/{project}/members/me",  # Afterwards there were nothing to try.

@@ -26,6 +26,8 @@ _COMMANDS = {
     "member": ("projects:member", "Who belongs to a project, and as what."),
     "token": ("people:token", "Your API tokens and sessions."),
     "passkey": ("passkeys:passkey", "Your passkeys, by which browsers sign you in."),
+    "identity": ("identities:identity", "Accounts elsewhere by which you sign in."),
+    "session": ("sessions:session", "Where you are signed in: list and end."),
     "secret": ("projects:secret", "Secrets that steps may be granted; never shown again."),
     "dataset": ("lake:dataset", "Push, list, show and download data."),
     "upload": ("uploads:upload", "Uploads that were interrupted: list and remove."),

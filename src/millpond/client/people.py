@@ -6,7 +6,17 @@ from datetime import UTC, datetime, timedelta
 from millpond.client.decoding import decode
 from millpond.client.room import Room
 from millpond.client.transport import place
-from millpond.people.values import Me, Member, NewToken, Project, Secret, SetupState, Token, User
+from millpond.people.values import (
+    Me,
+    Member,
+    NewToken,
+    Project,
+    Secret,
+    Session,
+    SetupState,
+    Token,
+    User,
+)
 
 
 class AccountRoom(Room):
@@ -33,6 +43,14 @@ class AccountRoom(Room):
     def sign_out(self) -> None:
         """Withdraw the session this client came with."""
         self._transport.delete("/sessions/current")
+
+    def sessions(self) -> Sequence[Session]:
+        """List where one is signed in, the newest first."""
+        return list(self._transport.pages(Session, "/sessions"))
+
+    def end_sessions(self) -> None:
+        """Sign out everywhere: every session ends; API tokens stay."""
+        self._transport.delete("/sessions")
 
     def set_password(self, new: str, old: str | None = None) -> None:
         """Change the own password; ``old`` is left out when none was set before."""

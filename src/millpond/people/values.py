@@ -76,6 +76,48 @@ class NewToken:
 
 
 @dataclass(frozen=True)
+class Device:
+    """What somebody signs in with.
+
+    Attributes:
+        address: the network address that they come from.
+        agent: what their browser or program says that it is.
+    """
+
+    address: str = ""
+    agent: str = ""
+
+
+NOWHERE = Device()
+"""For sessions that no request has begun."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Somewhere that one is signed in.
+
+    Attributes:
+        id: what to end it by.
+        device: browser and system in short, as far as the browser tells.
+        address: the network address that it was begun from.
+        how: how one proved who one was.
+        made_at: when it was begun.
+        last_used_at: the last minute it was used in; None when not again.
+        expires_at: from when it is refused.
+        is_current: whether the request that asks came with it.
+    """
+
+    id: str
+    device: str
+    address: str
+    how: str
+    made_at: datetime
+    last_used_at: datetime | None
+    expires_at: datetime
+    is_current: bool
+
+
+@dataclass(frozen=True)
 class Project:
     """A place for data, environments, pipelines and runs, with its members.
 

@@ -3,7 +3,6 @@
 import hashlib
 import secrets
 from datetime import datetime, timedelta
-from threading import Lock
 
 from millpond.audit.actions import note
 from millpond.ground.actor import SYSTEM, Actor
@@ -18,13 +17,13 @@ from millpond.ground.ids import new_id, new_secret
 from millpond.ground.page import Page, decode_cursor, make_page
 from millpond.people import rules
 from millpond.people.accounts import store
+from millpond.people.accounts.uses import LastUses
 from millpond.people.actions import require
-from millpond.people.values import Me, NewToken, SetupState, Token, User
+from millpond.people.values import NOWHERE, Device, Me, NewToken, SetupState, Token, User
 from millpond.storage.database import Transaction
 
 USER_NAME_LENGTH = 40
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_USED_EVERY = timedelta(minutes=1)
 _TOKEN_LIFE = timedelta(days=90)
 
 
@@ -34,28 +33,6 @@ def digest_of_token(text: str) -> str:
 
 
 # Who is calling --------------------------------------------------------------------------------
-
-
-class LastUses:
-    """Remembers when tokens were used last, so that a call that only reads writes nothing."""
-
-    def __init__(self) -> None:
-        """Start with nothing to write."""
-        self._lock = Lock()
-        self._waiting: dict[str, datetime] = {}
-
-    def saw(self, token: Token, now: datetime) -> None:
-        """Remember a use, unless one of the last minute is known."""
-        if token.last_used_at is None or now - token.last_used_at >= _USED_EVERY:
-            with self._lock:
-                self._waiting[token.id] = now
-
-    def write(self, tx: Transaction) -> None:
-        """Write what was remembered; to be called about once a minute."""
-        with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for token_id, at in sorted(waiting.items()):
-            store.mark_used(tx, token_id, at)
 
 
 def find_actor(
@@ -209,6 +186,12 @@ def change_password(tx: Transaction, actor: Actor, old_hash: str | None, new_has
     note(tx, actor, "user.password.changed", f"user/{actor.name}")
 
 
+def has_password(tx: Transaction, actor: Actor) -> bool:
+    """Tell whether one has a password, and not other ways in alone."""
+    require(tx, actor, "profile.read")
+    return store.password_of(tx, actor.user_id) is not None
+
+
 def user_named(tx: Transaction, name: str) -> User:
     """Give the user with this name."""
     user = store.find_user(tx, name=name)
@@ -293,12 +276,14 @@ def add_token(
     return made
 
 
-def list_tokens(tx: Transaction, actor: Actor, *, cursor: str | None, limit: int) -> Page[Token]:
-    """Give one's own sessions and API tokens that are still good."""
+def list_tokens(
+    tx: Transaction, actor: Actor, *, kind: str = "", cursor: str | None, limit: int
+) -> Page[Token]:
+    """Give one's own sessions and API tokens that are still good, or those of one kind."""
     require(tx, actor, "token.read")
     key = decode_cursor(cursor, str)
     after = str(key[0]) if key else ""
-    found = store.list_tokens(tx, actor.user_id, after=after, limit=limit + 1)
+    found = store.list_tokens(tx, actor.user_id, kind=kind, after=after, limit=limit + 1)
     return make_page(found, limit, lambda token: [token.id])
 
 
@@ -324,9 +309,9 @@ def _withdraw(tx: Transaction, actor: Actor, token_id: str) -> None:
     note(tx, actor, "token.withdrawn", f"token/{token_id}")
 
 
-def add_session(tx: Transaction, user: User, where: str) -> NewToken:
+def add_session(tx: Transaction, user: User, where: str, device: Device = NOWHERE) -> NewToken:
     """Make a session for somebody who has proved who they are."""
-    made = _new_token(tx, user.id, "session", where, tx.now + rules.SESSION_LIFE, None)
+    made = _new_token(tx, user.id, "session", where, tx.now + rules.SESSION_LIFE, None, device)
     actor = Actor(user.id, user.name, user.is_admin, token_id=made.token.id)
     note(tx, actor, "session.started", f"token/{made.token.id}", after={"where": where})
     return made
@@ -339,10 +324,11 @@ def _new_token(
     name: str,
     expires_at: datetime,
     scopes: list[str] | None,
+    device: Device = NOWHERE,
 ) -> NewToken:
     text = new_secret("mp")
     token = Token(new_id("token"), kind, name, scopes, tx.now, expires_at, None)
-    store.add_token(tx, user_id, token, digest_of_token(text))
+    store.add_token(tx, user_id, token, digest_of_token(text), device)
     return NewToken(text, token)
 
 
@@ -367,7 +353,9 @@ def make_setup_code(tx: Transaction) -> str | None:
     return code
 
 
-def set_up(tx: Transaction, code: str, name: str, password_hash: str) -> NewToken | None:
+def set_up(
+    tx: Transaction, code: str, name: str, password_hash: str, device: Device = NOWHERE
+) -> NewToken | None:
     """Make the first administrator with the one-time code; None when the code is wrong.
 
     Raises:
@@ -377,7 +365,7 @@ def set_up(tx: Transaction, code: str, name: str, password_hash: str) -> NewToke
     if not store.use_setup_code(tx, digest_of_token(code.strip().upper())):
         return None
     user = add_user(tx, SYSTEM, name, is_admin=True, password_hash=password_hash)
-    return add_session(tx, user, "setup")
+    return add_session(tx, user, "setup", device)
 
 
 def set_up_locally(tx: Transaction, name: str) -> User:

@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from millpond.ground.errors import Fault, InvalidError, MillpondError
 from millpond.people.accounts import actions, tasks
+from millpond.people.accounts.devices import device_of
 from millpond.people.passwords import Passwords
 from millpond.people.requests import SetupRequest, SignInRequest
 from millpond.people.values import NewToken
@@ -30,11 +31,6 @@ def pages(portal: Portal, *, passwords: Passwords, is_sign_up_open: bool) -> API
     _add_sign_out(router, portal)
     _add_setup(router, portal, passwords)
     return router
-
-
-def address_of(visit: AnyVisit | Visit) -> str:
-    """Give the address that a visit comes from, as limits and sessions keep it."""
-    return visit.request.client.host[:64] if visit.request.client else ""
 
 
 def enter(
@@ -96,7 +92,8 @@ def _add_sign_in(
         try:
             body = form.to(SignInRequest)
             password = body.password.get_secret_value()
-            made = tasks.sign_in(visit.change, passwords, body.name, password, address_of(visit))
+            device = device_of(visit.request)
+            made = tasks.sign_in(visit.change, passwords, body.name, password, device)
         except MillpondError as fault:
             if fault.status not in (401, 422, 429):
                 raise
@@ -134,9 +131,8 @@ def _add_setup(router: APIRouter, portal: Portal, passwords: Passwords) -> None:
             body = form.to(SetupRequest)
             check_again(form)
             password = body.password.get_secret_value()
-            made = tasks.set_up(
-                visit.change, passwords, body.code, body.name, password, address_of(visit)
-            )
+            device = device_of(visit.request)
+            made = tasks.set_up(visit.change, passwords, body.code, body.name, password, device)
         except MillpondError as fault:
             if fault.status not in (401, 422, 429):
                 raise

@@ -9,6 +9,7 @@ from millpond.ground.errors import NotAllowedError
 from millpond.ground.page import Page
 from millpond.people import rules
 from millpond.people.accounts import actions, tasks
+from millpond.people.accounts.devices import device_of
 from millpond.people.actions import require
 from millpond.people.passwords import Passwords
 from millpond.people.requests import (
@@ -50,10 +51,6 @@ def routes(*, passwords: Passwords, local_key: bytes) -> APIRouter:
     return router
 
 
-def _address(call: OpenCall) -> str:
-    return call.request.client.host[:64] if call.request.client else ""
-
-
 def _refuse_from_afar(call: OpenCall) -> None:
     if not is_local(call.request):
         raise NotAllowedError(
@@ -77,7 +74,7 @@ def _add_setup(router: APIRouter, tools: _Tools) -> None:
             body.code,
             body.name,
             body.password.get_secret_value(),
-            _address(call),
+            device_of(call.request),
         )
 
 
@@ -86,7 +83,9 @@ def _add_sessions(router: APIRouter, tools: _Tools) -> None:
     def sign_in(call: AnyoneIn, body: SignInRequest) -> NewToken:
         """Sign in with a name and a password."""
         password = body.password.get_secret_value()
-        return tasks.sign_in(call.change, tools.passwords, body.name, password, _address(call))
+        return tasks.sign_in(
+            call.change, tools.passwords, body.name, password, device_of(call.request)
+        )
 
     @router.post("/sessions/challenge", status_code=201, tags=["sessions"], **open_route())
     def make_challenge(call: AnyoneIn) -> LocalChallenge:
@@ -99,7 +98,12 @@ def _add_sessions(router: APIRouter, tools: _Tools) -> None:
         """Sign in as an administrator by proof of reading the server's key file."""
         _refuse_from_afar(call)
         return tasks.sign_in_locally(
-            call.change, tools.local_key, body.challenge, body.name, body.proof
+            call.change,
+            tools.local_key,
+            body.challenge,
+            body.name,
+            body.proof,
+            device_of(call.request),
         )
 
     @router.delete("/sessions/current", status_code=204, tags=["sessions"], **needs("profile.read"))

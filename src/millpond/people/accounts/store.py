@@ -16,7 +16,7 @@ from millpond.people.tables import (
     sign_in_fault,
     user_account,
 )
-from millpond.people.values import Token, User
+from millpond.people.values import Device, Token, User
 from millpond.storage.database import Transaction
 
 _ADMIN_LOCK, _SIGN_IN_LOCK = 7_301_003, 7_301_004  # Advisory locks of PostgreSQL.
@@ -101,6 +101,14 @@ class FoundToken:
     user: User
 
 
+@dataclass(frozen=True)
+class FoundSession:
+    """A session with where it was begun."""
+
+    token: Token
+    device: Device
+
+
 def find_token(tx: Transaction, digest: str) -> FoundToken | None:
     """Find a token by the sha256 of its text."""
     query = (
@@ -117,8 +125,10 @@ def find_token(tx: Transaction, digest: str) -> FoundToken | None:
     return FoundToken(token, facts["withdrawn_at"], user)
 
 
-def list_tokens(tx: Transaction, user_id: str, *, after: str, limit: int) -> list[Token]:
-    """Give a user's tokens that are still good, in the order they were made in."""
+def list_tokens(
+    tx: Transaction, user_id: str, *, kind: str = "", after: str, limit: int
+) -> list[Token]:
+    """Give a user's tokens that are still good, all or one kind, in the order of their making."""
     column = access_token.c
     query = (
         _TOKEN.where(column.user_id == user_id, column.withdrawn_at.is_(None), column.id > after)
@@ -126,12 +136,35 @@ def list_tokens(tx: Transaction, user_id: str, *, after: str, limit: int) -> lis
         .order_by(column.id)
         .limit(limit)
     )
+    if kind:
+        query = query.where(column.kind == kind)
     return [Token(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
 
 
-def add_token(tx: Transaction, user_id: str, token: Token, digest: str) -> None:
+def add_token(tx: Transaction, user_id: str, token: Token, digest: str, device: Device) -> None:
     """Write a new token."""
-    tx.execute(access_token.insert().values(**vars(token), user_id=user_id, digest=digest))
+    values = vars(token) | vars(device) | {"user_id": user_id, "digest": digest}
+    tx.execute(access_token.insert().values(**values))
+
+
+def list_sessions(tx: Transaction, user_id: str, *, after: str, limit: int) -> list[FoundSession]:
+    """Give a user's sessions that are still good, the newest first."""
+    column = access_token.c
+    query = (
+        _TOKEN.add_columns(column.address, column.agent)
+        .where(column.user_id == user_id, column.kind == "session", column.withdrawn_at.is_(None))
+        .where(column.expires_at > tx.now)
+        .order_by(column.id.desc())
+        .limit(limit)
+    )
+    if after:
+        query = query.where(column.id < after)
+    found = []
+    for row in tx.rows(query):
+        facts = dict(row._mapping)  # noqa: SLF001 - its public name.
+        device = Device(facts.pop("address"), facts.pop("agent"))
+        found.append(FoundSession(Token(**facts), device))
+    return found
 
 
 def withdraw_token(tx: Transaction, user_id: str, token_id: str) -> bool:

@@ -12,7 +12,7 @@ from millpond.people import rules
 from millpond.people.accounts import actions, store
 from millpond.people.actions import require
 from millpond.people.passwords import Passwords
-from millpond.people.values import LocalChallenge, NewToken, User, local_proof
+from millpond.people.values import NOWHERE, Device, LocalChallenge, NewToken, User, local_proof
 from millpond.storage.database import Transaction
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Change(Protocol):
 
 
 def sign_in(
-    change: Change, passwords: Passwords, name: str, password: str, address: str
+    change: Change, passwords: Passwords, name: str, password: str, device: Device
 ) -> NewToken:
     """Give a session for a name and its password.
 
@@ -39,6 +39,7 @@ def sign_in(
         NotSignedInError: they do not fit, or the account is disabled.
         TooManyError: too many wrong tries in the last quarter of an hour.
     """
+    address = device.address
     user, hashed = change(lambda tx: _begin(tx, name, address))
     is_right = passwords.is_right(hashed, password)
 
@@ -47,7 +48,7 @@ def sign_in(
         # The hash is looked at again: it may have been changed while we were checking.
         if user is None or store.password_of(tx, user.id) != hashed:
             raise _wrong()
-        return actions.add_session(tx, user, f"password from {address}")
+        return actions.add_session(tx, user, "password", device)
 
     if user is None or not is_right:
         raise _wrong()
@@ -55,7 +56,7 @@ def sign_in(
 
 
 def set_up(
-    change: Change, passwords: Passwords, code: str, name: str, password: str, address: str
+    change: Change, passwords: Passwords, code: str, name: str, password: str, device: Device
 ) -> NewToken:
     """Make the first administrator with the one-time code, and sign them in.
 
@@ -69,17 +70,17 @@ def set_up(
     def begin(tx: Transaction) -> None:
         actions.refuse_second_setup(tx)
         rules.refuse("The password", rules.faults_of_password(name, password))
-        _count(tx, "", address)
+        _count(tx, "", device.address)
 
     change(begin)
     hashed = passwords.hash(password)
-    made = change(lambda tx: actions.set_up(tx, code, name, hashed))
+    made = change(lambda tx: actions.set_up(tx, code, name, hashed, device))
     if made is None:
         raise NotSignedInError(
             "The setup code is wrong, used, or replaced by a newer one.",
             next_step="Take the code that the server printed when it last started.",
         )
-    change(lambda tx: store.forgive(tx, "", address))
+    change(lambda tx: store.forgive(tx, "", device.address))
     return made
 
 
@@ -137,7 +138,9 @@ def make_challenge(tx: Transaction) -> LocalChallenge:
     return made
 
 
-def sign_in_locally(change: Change, key: bytes, challenge: str, name: str, proof: str) -> NewToken:
+def sign_in_locally(
+    change: Change, key: bytes, challenge: str, name: str, proof: str, device: Device = NOWHERE
+) -> NewToken:
     """Give an administrator's session to whoever can read the server's local key file.
 
     An empty name is the first administrator. On an installation without any, the named user is
@@ -159,7 +162,8 @@ def sign_in_locally(change: Change, key: bytes, challenge: str, name: str, proof
             next_step="Run the command as the account that runs the server, on the same machine,"
             " or sign in with `millpond login`.",
         )
-    return change(lambda tx: actions.add_session(tx, _local_user(tx, name), "this machine"))
+    where = "this machine"
+    return change(lambda tx: actions.add_session(tx, _local_user(tx, name), where, device))
 
 
 def _local_user(tx: Transaction, name: str) -> User:
