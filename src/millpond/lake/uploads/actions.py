@@ -20,9 +20,15 @@ _CLEARED_AT_ONCE = 10_000
 
 
 def make_upload(
-    tx: Transaction, actor: Actor, project_id: str, asked: UploadAsked, limits: LakeLimits
+    tx: Transaction,
+    actor: Actor,
+    project_id: str,
+    asked: UploadAsked,
+    limits: LakeLimits,
+    *,
+    digest: str | None = None,
 ) -> Upload:
-    """Begin an upload.
+    """Begin an upload; with a digest, one whose content has come and is stored.
 
     Raises:
         TooManyError: the person has too many that are not finished.
@@ -35,8 +41,8 @@ def make_upload(
         path=asked.path,
         batch=asked.batch,
         size_bytes=asked.size_bytes,
-        received_bytes=0,
-        digest=None,
+        received_bytes=0 if digest is None else asked.size_bytes,
+        digest=digest,
         created_at=tx.now,
         changed_at=tx.now,
         expires_at=tx.now + timedelta(seconds=limits.upload_seconds),

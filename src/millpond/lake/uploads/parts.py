@@ -7,6 +7,7 @@ same after a restart, reads the parts again when it joins them.
 """
 
 import hashlib
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -14,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 from uuid import uuid4
 
+from millpond.ground.actor import Actor
 from millpond.ground.errors import ConflictError, NotFoundError
 from millpond.lake.contents import put_content
 from millpond.lake.uploads import actions, rules
 from millpond.lake.uploads.rules import Checksum
-from millpond.lake.uploads.values import PARTS, Part, Upload, part_prefix
+from millpond.lake.uploads.values import PARTS, Part, Upload, UploadAsked, part_prefix
 from millpond.lake.values import LakeLimits, object_key
 from millpond.storage.database import Transaction
 from millpond.storage.port import ObjectStore
@@ -30,7 +32,9 @@ PART_BYTES = 64 << 20
 PART_SECONDS = 10.0
 """A part ends after so many bytes or so long: a killed server loses no more of an upload."""
 
-_SMALL_BYTES = 4 << 20
+SMALL_BYTES = 1 << 20
+"""Up to here a file that comes at once is held in memory and needs no part."""
+
 _CHUNK = 1 << 20
 _HASHES_MOST = 4096
 _ORPHAN_SECONDS = 86_400.0
@@ -114,7 +118,7 @@ class Intake:
             while offset < upload.size_bytes and not taking.is_at_end:
                 most = min(self._part_bytes, upload.size_bytes - offset)
                 taking.begin(most, self._part_seconds)
-                head = _read_fully(taking, min(_SMALL_BYTES, taking.left))
+                head = _read_fully(taking, min(SMALL_BYTES, taking.left))
                 if not head:
                     break
                 if len(head) == upload.size_bytes:
@@ -137,6 +141,31 @@ class Intake:
         if taking.fault is not None:
             raise taking.fault
         return self.finish(caller, project_id, _moved(upload, offset))
+
+    def receive_whole(
+        self, caller: Caller, actor: Actor, project_id: str, asked: UploadAsked, body: BinaryIO,
+        checksum: Checksum | None = None,
+    ) -> Upload:  # fmt: skip
+        """Take in a small file that comes whole with its beginning: one object, one transaction.
+
+        When the line breaks nothing is left, and nothing has begun.
+
+        Raises:
+            TooLargeError: more came than was declared.
+            WrongChecksumError: the body has another checksum.
+        """
+        taking = _Taking(body, checksum, None)
+        taking.begin(asked.size_bytes, math.inf)
+        data = _read_fully(taking, asked.size_bytes)
+        taking.check_end(asked.size_bytes)
+        if len(data) != asked.size_bytes:
+            raise taking.fault or rules.too_short(asked.size_bytes)
+        digest = hashlib.sha256(data).hexdigest()
+        self._objects.put_many([(object_key(project_id, digest), data)])
+        limits = self._limits
+        return caller.change(
+            lambda tx: actions.make_upload(tx, actor, project_id, asked, limits, digest=digest)
+        )
 
     def finish(self, caller: Caller, project_id: str, upload: Upload) -> Upload:
         """Join the parts of an upload of which every byte has come; again is fine.

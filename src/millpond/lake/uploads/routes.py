@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from email.utils import format_datetime
 from typing import Annotated, Any, BinaryIO, cast
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.routing import APIRoute
 
@@ -17,7 +17,7 @@ from millpond.ground.errors import MillpondError
 from millpond.ground.page import Page
 from millpond.lake.receiving import RequestBody, make_lane
 from millpond.lake.uploads import actions, rules
-from millpond.lake.uploads.parts import Intake
+from millpond.lake.uploads.parts import SMALL_BYTES, Intake
 from millpond.lake.uploads.values import Upload
 from millpond.lake.values import LakeLimits
 from millpond.people.actions import open_project
@@ -67,15 +67,16 @@ def routes(objects: ObjectStore, limits: LakeLimits) -> APIRouter:
     """Make the routes on an object store."""
     router = APIRouter(prefix="/projects/{project}/uploads", tags=["uploads"], route_class=TusRoute)
     intake = Intake(objects, limits)
-    _add_creation(router, intake, limits)
-    _add_pieces(router, intake)
+    lane = make_lane()
+    _add_creation(router, intake, limits, lane)
+    _add_pieces(router, intake, lane)
     _add_reading(router, intake)
     return router
 
 
-def _add_creation(router: APIRouter, intake: Intake, limits: LakeLimits) -> None:
-    lane = make_lane()
-
+def _add_creation(
+    router: APIRouter, intake: Intake, limits: LakeLimits, lane: CapacityLimiter
+) -> None:
     @router.options("", status_code=204, **needs("dataset.write"))
     def describe_uploads(call: CallIn, project: str) -> Response:
         """Tell tus clients what this server can do."""
@@ -103,24 +104,25 @@ def _add_creation(router: APIRouter, intake: Intake, limits: LakeLimits) -> None
             size = rules.read_number("Upload-Length", length)
             asked = rules.read_asked(rules.read_metadata(metadata), size, limits)
             summed = rules.read_checksum(checksum)
+            came = _length_of(request)
             if sent:
                 rules.check_type(request.headers.get("content-type"))
-                rules.check_offset(0, 0, size, _length_of(request))
+                rules.check_offset(0, 0, size, came)
+            if sent and came == size <= SMALL_BYTES:
+                return intake.receive_whole(call, call.actor, project_id, asked, body, summed)
             made = call.change(
                 lambda tx: actions.make_upload(tx, call.actor, project_id, asked, limits)
             )
-            if sent or not size:
-                return intake.receive(call, project_id, made, body, summed)
-            return made
+            return (
+                intake.receive(call, project_id, made, body, summed) if sent or not size else made
+            )
 
         made = await to_thread.run_sync(work, limiter=lane)
         place = f"{request.url.path.rstrip('/')}/{made.id}"
         return Response(status_code=201, headers={"Location": place, **_facts(made)})
 
 
-def _add_pieces(router: APIRouter, intake: Intake) -> None:
-    lane = make_lane()
-
+def _add_pieces(router: APIRouter, intake: Intake, lane: CapacityLimiter) -> None:
     @router.patch("/{upload}", status_code=204, **needs("dataset.write", **_BODY))
     async def send_piece(
         call: CallIn, project: str, upload: str, request: Request, version: Version = None,

@@ -247,3 +247,12 @@ def beyond(size: int) -> TooLargeError:
         next_step="Begin a new upload with the right Upload-Length.",
         limit=size,
     )
+
+
+def too_short(size: int) -> InvalidError:
+    """Make the fault of a body that ends before its declared length."""
+    return InvalidError(
+        f"Less came than the {size} bytes that were declared.",
+        next_step="Send it again.",
+        faults=[Fault("Content-Length", "the body ended too early")],
+    )
