@@ -1,13 +1,18 @@
 """A real server in a process of its own, and the real command line beside it."""
 
+import importlib.util
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NoReturn
 
 import pytest
 
@@ -88,3 +93,67 @@ def shell(server: ServerProcess, place: Path) -> Shell:
         "COLUMNS": "200",
     }
     return Shell(place, variables)
+
+
+# The portal ----------------------------------------------------------------------------------
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def shots(
+    monkeypatch: pytest.MonkeyPatch, missing_here: Callable[[str, str], NoReturn]
+) -> ModuleType:
+    """Give what drives a browser and knows every page."""
+    if not shutil.which("chromium"):
+        missing_here("chromium", "apt-get install chromium")
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return load_tool("shots")
+
+
+@pytest.fixture
+def furnish(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Give what fills a server with a little of everything."""
+    return load_tool("furnish")
+
+
+class OwnServer:
+    """A server in a process of its own that always listens on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder = folder
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("MILLPOND_")}
+        self.environ = {**kept, "HOME": str(folder), "MILLPOND_ENGINE_SLOTS": "2"}
+        self.start()
+
+    def start(self) -> None:
+        self.process = start_server(
+            self.folder / "data", host="127.0.0.1", port=self.port,
+            log=self.folder / "log", environ=self.environ,
+        )  # fmt: skip
+        self.process.wait_ready()
+
+    def kill(self) -> None:
+        os.kill(self.process.process.pid, signal.SIGKILL)
+        self.process.process.wait()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[OwnServer]:
+    """Start a server that a test may kill and start again."""
+    tmp_path.chmod(0o755)
+    running = OwnServer(tmp_path)
+    yield running
+    running.process.stop()

@@ -1,19 +1,10 @@
 """Pages stay live: many tabs of one browser, a server that dies and comes back, nothing retyped."""
 
-import importlib.util
-import os
-import shutil
-import signal
-import socket
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import expect
 
 from millpond.client.client import Client
-from millpond.client.process import start_server
 
-TOOLS = Path(__file__).parents[2] / "tools"
 SLOW = """from time import sleep
 
 from millpond import Files, Table, pipeline, step
@@ -35,50 +26,7 @@ def slow(files: Files) -> Table:
 
 
 @pytest.fixture
-def shots(monkeypatch, missing_here):
-    if not shutil.which("chromium"):
-        missing_here("chromium", "apt-get install chromium")
-    monkeypatch.syspath_prepend(str(TOOLS))
-    spec = importlib.util.spec_from_file_location("shots", TOOLS / "shots.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Server:
-    """A server in a process of its own that always listens on the same port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder = folder
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("MILLPOND_")}
-        self.environ = {**kept, "HOME": str(folder), "MILLPOND_ENGINE_SLOTS": "2"}
-        self.start()
-
-    def start(self) -> None:
-        self.process = start_server(
-            self.folder / "data", host="127.0.0.1", port=self.port,
-            log=self.folder / "log", environ=self.environ,
-        )  # fmt: skip
-        self.process.wait_ready()
-
-    def kill(self) -> None:
-        os.kill(self.process.process.pid, signal.SIGKILL)
-        self.process.process.wait()
-
-
-@pytest.fixture
-def server(tmp_path):
-    tmp_path.chmod(0o755)
-    running = Server(tmp_path)
-    yield running
-    running.process.stop()
-
-
-@pytest.fixture
-def client(server, tmp_path):
+def client(own_server, tmp_path):
     with Client(data_folder=tmp_path / "data", environ={"HOME": str(tmp_path)}) as client:
         client.projects.make("lakes")
         code, data = tmp_path / "slow", tmp_path / "texts"
@@ -116,7 +64,9 @@ def test_more_than_six_tabs_of_one_browser_stay_live(shots, client):
 
 
 @pytest.mark.slow
-def test_a_killed_server_is_picked_up_without_a_reload_and_typing_is_kept(shots, client, server):
+def test_a_killed_server_is_picked_up_without_a_reload_and_typing_is_kept(
+    shots, client, own_server
+):
     token = client.tokens.make("browser").text
     with shots.browse() as browser:
         context = shots.open_context(browser, client.url, token)
@@ -129,9 +79,9 @@ def test_a_killed_server_is_picked_up_without_a_reload_and_typing_is_kept(shots,
         for tab in (form, runs):
             tab.evaluate("window.isTheSame = true")
         expect(runs.locator("#runs-list")).to_contain_text(first)
-        server.kill()
+        own_server.kill()
         expect(runs.locator("#live-state")).to_be_visible(timeout=20_000)
-        server.start()
+        own_server.start()
         expect(runs.locator("#live-state")).to_be_hidden(timeout=30_000)
         second = start(client)
         expect(runs.locator("#runs-list")).to_contain_text(second, timeout=20_000)

@@ -1,11 +1,7 @@
 """Every page of the portal: who may see it, and that everybody can read it (axe)."""
 
-import importlib.util
 import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -13,19 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 from millpond.client.client import Client
 from millpond.people import rules
 
-TOOLS = Path(__file__).parents[2] / "tools"
 ENDINGS = ("/leave", "/sign-out-everywhere")  # After these one is somebody else.
 LEFT_OUT = {"/live", "/static/{name}"}  # No pages: events and files.
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def declared(site) -> Iterator[tuple[str, str, str]]:
@@ -82,11 +67,8 @@ def test_every_page_lets_in_whom_the_table_of_permissions_says(portal_site):
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_can_be_read_by_everybody_and_breaks_no_rule_of_its_own(
-    portal_site, theme, monkeypatch, missing_here
+    portal_site, theme, furnish, shots
 ):
-    if not shutil.which("chromium"):
-        missing_here("chromium", "apt-get install chromium")
-    furnish, shots = load("furnish", monkeypatch), load("shots", monkeypatch)
     token = portal_site.token("root")
     with Client(portal_site.url, token, environ={}) as client:
         names = furnish.furnish(client)
