@@ -9,6 +9,8 @@ import zipfile
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millpond.client.cli import run
 from millpond.ground.canonical import digest_of
@@ -17,9 +19,11 @@ from millpond.jobs.tables import job
 from millpond.lake.actions import add_version
 from millpond.lake.manifests import write_manifest
 from millpond.lake.values import FileEntry, Manifest, object_key
+from millpond.people.actions import change_project
 from millpond.pipelines.forms import list_fields, read_texts
 from millpond.pipelines.presets.actions import get_preset, set_preset
 from millpond.pipelines.runs.actions import get_run, start_run
+from millpond.pipelines.scripts.pages import read_parameters, write_parameters
 from millpond.pipelines.specs import actions as specs
 from millpond.pipelines.specs.tables import pipeline_version
 from millpond.pipelines.values import InputSpec, OutputSpec, PipelineSpec, StepSpec
@@ -492,11 +496,41 @@ def test_a_pasted_script_runs_and_can_be_run_again_with_changes(birds):
         assert "echo 1\necho 2" in again
         assert "word=hello" in again
         assert 'value="photos@1"' in again
+        assert 'value="512"' in again
         files = [("files", ("a.sh", b"echo a\n"))]
         twin = run_of(birds, http.post(at, data={"program.entry": "main.py"}, files=files))
         assert twin.what == "a.sh"
         third = run_of(birds, http.post(at, data={"from_run": run.id, "program.entry": ""}))
         assert (third.what, third.code_digest) == ("main.sh", run.code_digest)
+
+
+names_st = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_]{0,8}\Z")
+json_st = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=("Cs",))) | st.sampled_from(["", " a", "5", "null"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names_st, inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@given(st.dictionaries(names_st, json_st, max_size=4))
+def test_parameters_of_a_program_survive_the_lines_they_are_written_in(values):
+    sent = write_parameters(values).replace("\n", "\r\n")
+    found, faults = read_parameters(sent)
+    assert not faults
+    assert json.dumps(found) == json.dumps(values)
+
+
+def test_a_project_that_is_archived_shows_and_starts_nothing(birds):
+    owner = birds.actor("owner")
+    birds.database.change(lambda tx: change_project(tx, owner, "birds", is_archived=True))
+    with birds.browser("editor") as http:
+        for path in ("pipelines", "pipelines/score", "environments"):
+            text = http.get(f"{AT}/{path}").text
+            assert "/new" not in text
+            assert "/run" not in text.replace("/runs", "")
+        refused = http.post(f"{AT}/pipelines/score/run", data={"parameters.share": "1"})
+        assert refused.status_code == 409
 
 
 def test_faults_of_a_program_stand_at_their_fields_and_the_script_stays(birds):

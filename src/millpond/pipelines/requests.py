@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.lake.requests import FileIn
 
+FILES_MOST = 10_000
 NameText = Annotated[str, Field(max_length=80)]
 
 
@@ -15,7 +16,7 @@ class PipelineIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: NameText | None = None
-    files: Annotated[list[FileIn], Field(min_length=1, max_length=10_000)]
+    files: Annotated[list[FileIn], Field(min_length=1, max_length=FILES_MOST)]
 
 
 class ProgramIn(BaseModel):
@@ -24,7 +25,7 @@ class ProgramIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     entry: Annotated[str, Field(min_length=1, max_length=1000)]
-    files: Annotated[list[FileIn], Field(min_length=1, max_length=10_000)]
+    files: Annotated[list[FileIn], Field(min_length=1, max_length=FILES_MOST)]
     slots: Annotated[float, Field(gt=0, le=1024)] = 1
     memory_bytes: Annotated[int, Field(ge=16 << 20)] = 2 << 30
     disk_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30

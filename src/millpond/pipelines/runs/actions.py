@@ -282,6 +282,16 @@ def get_run(tx: Transaction, actor: Actor, project_id: str, run_id: str) -> Run:
     return found
 
 
+def get_own_spec(tx: Transaction, run_id: str) -> PipelineSpec | None:
+    """Give the specification of a program's run; a pipeline's has none of its own.
+
+    The caller has asked for leave.
+    """
+    own = store.find_own(tx, run_id)
+    facts = None if own is None else own[1]["spec"]
+    return None if facts is None else PipelineSpec.from_json(facts)
+
+
 def list_runs(
     tx: Transaction,
     actor: Actor,

@@ -19,12 +19,12 @@ from millpond.lake.values import FileEntry, LakeLimits, manifest_key, object_key
 from millpond.people.actions import list_secrets, open_project
 from millpond.pipelines.pinning import pin_inputs
 from millpond.pipelines.requests import RunIn
-from millpond.pipelines.runs.actions import get_run
+from millpond.pipelines.runs.actions import get_own_spec, get_run
 from millpond.pipelines.runs.routes import HasProgram, start_asked
 from millpond.pipelines.specs.routes import open_for
 from millpond.pipelines.starting.pages import keep_typed
 from millpond.pipelines.uploads import store_content, store_files, tidy_code
-from millpond.pipelines.values import Run
+from millpond.pipelines.values import PipelineSpec, Run, StepSpec
 from millpond.storage.database import Transaction
 from millpond.storage.port import ObjectStore
 from millpond.web.intake import check_json
@@ -52,11 +52,13 @@ class Code:
 
     Attributes:
         run: whose code it is.
+        step: what its one step was allowed.
         files: all of it.
         text: of the program, when it is one file of text of a bearable length; else None.
     """
 
     run: Run
+    step: StepSpec
     files: tuple[FileEntry, ...]
     text: str | None
 
@@ -155,12 +157,13 @@ def _rows_of(code: Code | None) -> list[tuple[str, str]]:
 
 
 def _code_of(tools: _Tools, visit: Visit, project: str, run_id: str) -> Code:
-    def look(tx: Transaction) -> tuple[str, Run]:
+    def look(tx: Transaction) -> tuple[str, Run, PipelineSpec | None]:
         project_id = open_project(tx, visit.actor, project, "run.read").id
-        return project_id, get_run(tx, visit.actor, project_id, run_id)
+        run = get_run(tx, visit.actor, project_id, run_id)
+        return project_id, run, get_own_spec(tx, run.id)
 
-    project_id, run = visit.read(look)
-    if run.pipeline_version_id is not None:
+    project_id, run, spec = visit.read(look)
+    if spec is None:
         raise InvalidError(
             f"{run.id} was a run of the pipeline {run.what}, not of a program.",
             next_step="Open it and choose to run it again there.",
@@ -172,7 +175,7 @@ def _code_of(tools: _Tools, visit: Visit, project: str, run_id: str) -> Code:
         data = tools.objects.get(object_key(project_id, files[0].digest)) if files[0].size else b""
         with suppress(UnicodeDecodeError):
             text = data.decode()
-    return Code(run, files, text)
+    return Code(run, spec.steps[0], files, text)
 
 
 # Reading the form ---------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Pages of pipelines: list, one with all that is known of it, a new version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -15,6 +15,7 @@ from millpond.pipelines.drawing import draw_dag
 from millpond.pipelines.forms import list_fields
 from millpond.pipelines.links import write_command
 from millpond.pipelines.presets.actions import list_presets
+from millpond.pipelines.requests import FILES_MOST, PipelineIn
 from millpond.pipelines.runs.actions import list_runs
 from millpond.pipelines.runs.values import RunFilter
 from millpond.pipelines.specs import actions
@@ -26,6 +27,7 @@ from millpond.pipelines.specs.routes import (
     open_for,
     push_files,
 )
+from millpond.pipelines.specs.rules import CODE_BYTES_MOST
 from millpond.pipelines.uploads import store_archive, store_files, tidy_code
 from millpond.pipelines.values import PipelineSpec
 from millpond.storage.database import Transaction
@@ -105,7 +107,8 @@ def _add_new(router: APIRouter, tools: _Tools) -> None:
             if name is not None and not is_name(name):
                 parse_address(name, "name")
             files = _read_code(tools, project_id, form)
-            made = push_files(visit, tools.objects, project, files, name)
+            asked = form.to(PipelineIn, name=name, files=[vars(one) for one in files])
+            made = push_files(visit, tools.objects, project, files, asked.name)
         except InvalidError as fault:
             return tools.portal.render(
                 visit, "pipelines/specs/new.html", 422, form=form, fault=fault, name=""
@@ -125,10 +128,16 @@ def _read_code(tools: _Tools, project_id: str, form: Form) -> list[FileEntry]:
             faults=[Fault("folder", "choose a folder, files or an archive, one of these")],
         )
     if archives:
-        found = store_archive(tools.objects, project_id, archives[0], tools.limits)
+        found = store_archive(tools.objects, project_id, archives[0], _of_code(tools.limits))
     else:
         found = store_files(tools.objects, project_id, files, tools.limits)
     return tidy_code(found)
+
+
+def _of_code(limits: LakeLimits) -> LakeLimits:
+    """Give limits for an archive of code, so that what code may not be is not unpacked."""
+    size = min(limits.total_bytes, CODE_BYTES_MOST)
+    return replace(limits, files=min(limits.files, FILES_MOST), total_bytes=size)
 
 
 def _add_one(router: APIRouter, tools: _Tools) -> None:
