@@ -9,6 +9,7 @@ from typing import Self
 from millpond.client.audit import LogRoom
 from millpond.client.config import Config, config_path, read_config
 from millpond.client.environments import EnvironmentsRoom
+from millpond.client.identities import IdentitiesRoom
 from millpond.client.jobs import JobsRoom
 from millpond.client.lake import DatasetsRoom
 from millpond.client.local import LocalSignIn, default_data_folder, find_servers
@@ -69,6 +70,7 @@ class Client:
         self.members = MembersRoom(self.transport, chosen)
         self.tokens = TokensRoom(self.transport)
         self.passkeys = PasskeysRoom(self.transport)
+        self.identities = IdentitiesRoom(self.transport)
         self.secrets = SecretsRoom(self.transport, chosen)
         self.datasets = DatasetsRoom(self.transport, chosen)
         self.uploads = UploadsRoom(self.transport, chosen)

@@ -136,6 +136,10 @@ class Portal:
             when=words.write_time,
         )
 
+    def give(self, name: str, value: object) -> None:
+        """Give every template a fact that is the same for all visitors."""
+        self._templates.globals[name] = value
+
     @property
     def is_secure(self) -> bool:
         """Tell whether browsers reach this server by TLS."""
