@@ -37,6 +37,8 @@ SITE = (
     "/profile",
     "/profile/sessions",
     "/profile/tokens",
+    "/profile/passkeys",
+    "/profile/identities",
     "/admin/users",
     "/admin/invitations",
     "/admin/users/new",
@@ -84,6 +86,7 @@ PARTS = (  # Parts of pages and files, which are no pages of their own.
     "/checkpoint",
     "/log-keys",
     "/panels/{place}",
+    "/profile/identities/link/{name}",
     "/projects/{project}/activity/export",
     "/projects/{project}/activity/{number}/proof",
     "/projects/{project}/environments/{name}/lock",
@@ -92,6 +95,8 @@ PARTS = (  # Parts of pages and files, which are no pages of their own.
     "/projects/{project}/pipelines/{name}/code",
     "/projects/{project}/pipelines/{name}/log",
     "/projects/{project}/pipelines/{name}/run/data/{field}",
+    "/sign-in/back/{name}",
+    "/sign-in/with/{name}",
 )
 
 
