@@ -6,7 +6,9 @@ import re
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 
+from millpond.client.cli import cli
 from millpond.client.client import Client
 from millpond.pipelines.runs import actions
 from millpond.pipelines.runs.tables import run as run_table
@@ -322,6 +324,40 @@ def test_logs_over_rest_sdk_and_command_line_agree(lakes, monkeypatch, tmp_path)
     with lakes.site.browser("stranger") as http:
         for path in ("", "/search?text=a", "/text"):
             assert http.get(at + path).status_code == 404
+
+
+def test_the_command_line_reads_searches_and_keeps_logs_and_runs_again(
+    lakes, monkeypatch, tmp_path
+):
+    run = lakes.run()
+    given = {
+        "HOME": str(tmp_path), "MILLPOND_URL": lakes.site.url,
+        "MILLPOND_TOKEN": lakes.site.token("editor"),
+    }  # fmt: skip
+    monkeypatch.delenv("MILLPOND_CONFIG", raising=False)
+
+    def call(*words):
+        done = CliRunner().invoke(cli, ["run", *words, "--project", "birds"], env=given)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert call("logs", run.id, "--tail", "1").endswith("looking at 'two.txt'\n")
+    assert call("logs", run.id, "--follow") == call("logs", run.id)
+    assert call("logs", run.id, "--tail", "1", "--follow").count("\n") == 2
+    found = call("logs", run.id, "--search", "TWO.TXT")
+    assert "looking at 'two.txt'" in found
+    assert "one.txt" not in found
+    kept = tmp_path / "kept.log"
+    call("logs", run.id, "--step", "look", "--output", str(kept))
+    assert kept.read_text() == call("logs", run.id)
+    assert "two.txt" in call("outputs", run.id, "predictions.csv")
+    assert "succeeded" in call("again", run.id, "--wait")
+    listed = call("list", "--state", "succeeded", "--by", "editor", "--search", "LAKES", "--json")
+    assert len(json.loads(listed)) == 2
+    assert json.loads(call("list", "--until", "2020-01-01", "--json")) == []
+    assert json.loads(call("tasks", run.id, "--state", "failed", "--json")) == []
+    both = ["run", "logs", run.id, "--search", "a", "--tail", "3", "--project", "birds"]
+    assert CliRunner().invoke(cli, both, env=given).exit_code == 2
 
 
 def test_runs_are_listed_by_what_one_asks_for_over_rest(many):

@@ -19,7 +19,7 @@ from millpond.web.portal import NavItem, Portal, Visit, VisitIn, page
 
 _ALL = "/projects/{project}/runs"
 _ONE = _ALL + "/{run}"
-_LINES, _OUTPUTS_SHOWN, _LIVE_ROWS = 500, 20, 12
+_LINES, _OUTPUTS_SHOWN, _LIVE_ROWS = 500, 20, 8
 
 NAV = (NavItem("Runs", _ALL, icon="player-play", permission="run.read", order=30),)
 

@@ -1,0 +1,64 @@
+"""Runs that were there before lists and logs learned to find them."""
+
+import shutil
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from millpond.storage import migrate
+from millpond.storage.database import Database
+
+MIGRATIONS = Path(migrate.__file__).with_name("migrations")
+
+
+def test_runs_from_before_are_found_by_their_pipeline_and_their_tasks_are_numbered(
+    database_url, tmp_path
+):
+    folder = tmp_path / "before"
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (folder / "versions").glob("*.py"):
+        if path.name >= "0006":
+            path.unlink()
+    database = Database(database_url)
+    try:
+        migrate.upgrade(database, folder)
+        database.change(write_old_rows)
+        migrate.upgrade(database)
+        with database.reading() as tx:
+            runs = tx.rows(sa.text("SELECT id, pipeline FROM run ORDER BY id"))
+            tasks = tx.rows(
+                sa.text('SELECT step, "partition", attempt FROM task ORDER BY run_id, number')
+            )
+        assert [tuple(row) for row in runs] == [("run_1", "birds"), ("run_2", "")]
+        assert [tuple(row) for row in tasks] == [
+            ("zeta", -1, 1), ("zeta", 0, 1), ("zeta", 0, 2), ("zeta", 1, 1), ("alpha", 0, 1),
+        ]  # fmt: skip
+    finally:
+        database.close()
+
+
+def write_old_rows(tx):
+    """Write as the schema was before: what a table lacks of its columns is left out."""
+    inspected = sa.inspect(tx.connection)
+
+    def add(table, **given):
+        columns = inspected.get_columns(table)
+        values = {}
+        for column in columns:
+            is_text = isinstance(column["type"], sa.String | sa.Text | sa.JSON)
+            values[column["name"]] = None if column["nullable"] else "{}" if is_text else 0
+            if isinstance(column["type"], sa.Boolean):
+                values[column["name"]] = False
+        rows = sa.table(table, *(sa.column(name) for name in values))
+        tx.execute(rows.insert().values({**values, **given}))
+
+    add("pipeline", id="p", project_id="prj", name="birds")
+    add("pipeline_version", id="v", pipeline_id="p", number=1)
+    add("run", id="run_1", pipeline_version_id="v", what="birds@1")
+    add("run", id="run_2", what="plain.py")
+    for place, name in enumerate(("zeta", "alpha")):
+        add("step_run", run_id="run_1", name=name, place=place)
+    for step, partition, attempt in (
+        ("alpha", 0, 1), ("zeta", 1, 1), ("zeta", 0, 2), ("zeta", 0, 1), ("zeta", -1, 1),
+    ):  # fmt: skip
+        add("task", run_id="run_1", step=step, partition=partition, attempt=attempt)
