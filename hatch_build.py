@@ -57,7 +57,7 @@ def _build(root: Path) -> str:
     fetched = front / "node_modules" / ".fetched"
     steps = [("the assets could not be bundled", node, ["build.mjs", str(static)])]
     if not fetched.is_file() or fetched.read_text() != lock:
-        fetch = ["ci", "--ignore-scripts", "--no-progress"]
+        fetch = ["ci", "--ignore-scripts", "--no-progress", "--fetch-retry-mintimeout=2000"]
         steps.insert(0, ("npm could not fetch its packages", npm, fetch))
     for what, program, arguments in steps:
         try:
