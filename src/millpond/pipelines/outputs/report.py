@@ -112,9 +112,13 @@ def _table(table: dict[str, Any]) -> str:
     heads = ["column", "type", "missing", "least", "mean", "greatest", "distinct"]
     return (
         f"<section><h2>{text(table['name'])}</h2>"
-        f'<p class="quiet">{table["rows"]:,} rows, {len(columns):,} columns</p>'
+        f'<p class="quiet">{_count(table["rows"], "row")}, {_count(len(columns), "column")}</p>'
         f'<div class="figures">{figures}</div>{_grid(heads, rows)}{rest}</section>'
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _column(column: dict[str, Any], rows: int) -> str:
