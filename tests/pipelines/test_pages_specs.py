@@ -302,6 +302,26 @@ def test_every_fault_stands_at_its_field_in_the_words_of_rest_and_nothing_typed_
         assert run_of(birds, http.post(f"{AT}/pipelines/score/run", data=mended))
 
 
+def test_the_form_can_be_sent_from_within_its_page_so_that_a_server_that_is_away_loses_nothing(
+    birds,
+):
+    at, within = f"{AT}/pipelines/score/run", {"HX-Request": "true"}
+    with birds.browser("editor") as http:
+        form = Fields(http.get(at).text)
+        wrong = http.post(at, data=form.with_(parameters__share="9"), headers=within)
+        assert wrong.status_code == 422
+        assert 'id="run-page"' in wrong.text
+        sent = form.with_(parameters__share="1", inputs__files="photos")
+        started = http.post(at, data=sent, headers=within)
+        assert started.status_code == 204
+        assert started.headers["hx-redirect"].startswith(f"{AT}/runs/run_")
+        plant(birds, state="failed", reason="It can't be read.")
+        sent["version"] = ["2"]
+        refused = http.post(at, data=sent, headers=within)
+        assert refused.status_code == 409
+        assert "score@2 can't run" in refused.text
+
+
 def test_a_list_gets_another_row_and_keeps_what_was_typed(birds):
     with birds.browser("editor") as http:
         form = Fields(http.get(f"{AT}/pipelines/score/run").text)

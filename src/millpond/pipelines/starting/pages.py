@@ -212,7 +212,9 @@ def _or_again(
         return action()
     except MillpondError as fault:
         told = keep_typed(fault)
-        return _render(tools, visit, project, opened, fault.status, form=form, fault=told)
+        # A page takes a form back only with this status, see frontend/src/portal.js.
+        status = 422 if visit.is_fragment else fault.status
+        return _render(tools, visit, project, opened, status, form=form, fault=told)
 
 
 def keep_typed(fault: MillpondError) -> InvalidError:
