@@ -28,6 +28,7 @@ let drawing = 0;
 // Choosing ------------------------------------------------------------------------------------
 
 function add(chosen) {
+  chosen.sort((one, other) => (one.path < other.path ? -1 : 1));
   for (const { path, file } of chosen) {
     let own = path;
     let known = items.get(own);
@@ -388,6 +389,7 @@ function makeRow(item) {
   size.textContent = sizeText(item.size);
   const state = document.createElement("td");
   const last = document.createElement("td");
+  last.className = "text-end";
   const out = document.createElement("button");
   out.type = "button";
   out.className = "btn btn-sm";
