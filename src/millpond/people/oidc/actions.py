@@ -118,7 +118,7 @@ def _make_user(tx: Transaction, provider: Provider, claims: Claims) -> User:
         number += 1
     name = rules.name_for(claims, number)
     user = accounts.add_user(tx, SYSTEM, name, email=claims.email)
-    _add(tx, SYSTEM, user.id, provider, claims)
+    store.mark_used(tx, _add(tx, SYSTEM, user.id, provider, claims).id)
     return user
 
 
