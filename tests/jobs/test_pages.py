@@ -23,6 +23,7 @@ def test_the_queue_is_filtered_by_state_and_kind(portal_site: Any, dead_id: str)
     with portal_site.database.transaction() as tx:
         waiting = actions.put(tx, "other", {})
     with portal_site.browser("root") as http:
+        assert 'href="/admin/queue?state=dead"' in http.get("/admin/health").text
         both = http.get("/admin/queue").text
         assert dead_id in both
         assert waiting in both

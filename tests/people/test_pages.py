@@ -158,6 +158,7 @@ def test_members_are_added_changed_and_removed(portal_site: Any) -> None:
         page = http.get(path).text
         assert "the last owner" in page
         assert "Remove editor from birds?" in page
+        assert 'aria-label="Remove editor"' in page
         assert "Remove owner from birds?" not in page
         said = http.post(path, data={"user": "stranger", "role": "viewer"})
         assert said.headers["location"] == path
