@@ -176,21 +176,28 @@ def _spread(layers: list[list[_Item]]) -> None:
 
 
 def _push(layer: list[_Item], wanted: list[float]) -> None:
-    """Place items in their order as near as can be to what is wanted, then even out the push."""
-    floor: float | None = None
-    last: _Item | None = None
-    for item, middle in zip(layer, wanted, strict=True):
-        if floor is None or last is None:
-            item.middle = middle
-        else:
+    """Place items in their order, clear of each other, as near as can be to what is wanted.
+
+    With the room that each item needs taken off, this is fitting a rising row by least squares:
+    neighbours that would fall are pooled at their mean (pool adjacent violators).
+    """
+    room, taken = 0.0, []
+    for number, item in enumerate(layer):
+        if number:
+            last = layer[number - 1]
             gap = _DOWN if last.name and item.name else _LINE_DOWN
-            item.middle = max(middle, floor + gap + item.height / 2)
-        floor, last = item.middle + item.height / 2, item
-    shift = sum(middle - item.middle for item, middle in zip(layer, wanted, strict=True)) / max(
-        len(layer), 1
-    )
-    for item in layer:
-        item.middle += shift
+            room += (last.height + item.height) / 2 + gap
+        taken.append(room)
+    pools: list[tuple[float, int]] = []  # Mean and count of each.
+    for middle, used in zip(wanted, taken, strict=True):
+        mean, count = middle - used, 1
+        while pools and pools[-1][0] > mean:
+            before, many = pools.pop()
+            mean, count = (before * many + mean * count) / (many + count), many + count
+        pools.append((mean, count))
+    fitted = [mean for mean, count in pools for _ in range(count)]
+    for item, mean, used in zip(layer, fitted, taken, strict=True):
+        item.middle = mean + used
 
 
 def _points(chain: list[_Item]) -> tuple[tuple[float, float], ...]:
