@@ -1,5 +1,6 @@
 """Uploading in a real browser: what breaks goes on, and what was chosen arrives as it is."""
 
+import base64
 import hashlib
 import io
 import os
@@ -311,3 +312,17 @@ def test_cancelling_asks_and_leaves_nothing(visitor, portal_site, line, tmp_path
         page.click("[data-do=cancel]")
     expect(page.locator("[data-state]")).to_be_hidden()
     assert unfinished(portal_site) == []
+
+
+def test_an_image_is_shown_under_the_pages_own_policy(visitor, tmp_path):
+    picture = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    (tmp_path / "dot.png").write_bytes(picture)
+    page = visitor.new_page()
+    page.goto(NEW)
+    page.set_input_files("[data-input=files]", tmp_path / "dot.png")
+    at_version(page, "dot@1")
+    page.click("text=dot.png")
+    page.wait_for_url(re.compile("/files"), timeout=WAIT)
+    page.wait_for_function("document.querySelector('main img').naturalWidth === 1", timeout=WAIT)
