@@ -181,8 +181,8 @@ class Log:
 
 
 @pytest.fixture
-def make_log(people, folder_store, filling):
-    return lambda tasks, **more: Log(people, folder_store, filling, tasks, **more)
+def make_log(people, objects, filling):
+    return lambda tasks, **more: Log(people, objects, filling, tasks, **more)
 
 
 TASKS = [
