@@ -336,6 +336,10 @@ def test_an_address_is_short_and_knows_what_it_does_not_know():
         ("min_scor", "is no field of this form; did you mean 'min_score'?")
     ]
     assert write_link(spec, write_texts(spec, {}, {"min_score": 0.25})) == ""
+    whole = [("inputs.files", "x"), ("parameters.min_score", "1"), ("parameters.min_score", "2")]
+    assert read_link(spec, whole) == (
+        {"inputs.files": ("x",), "parameters.min_score": ("2",)}, [],
+    )  # fmt: skip
 
 
 def test_numbers_of_all_sizes_stay_themselves():

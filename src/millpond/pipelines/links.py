@@ -46,7 +46,8 @@ def read_link(
         elif key not in RESERVED:
             name = by_link.get(key, key)
             if name in fields:
-                texts[name] = (*texts.get(name, ()), value)
+                before = texts.get(name, ()) if fields[name].is_many else ()
+                texts[name] = (*before, value)
             else:
                 near = get_close_matches(key, list(by_link), 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
