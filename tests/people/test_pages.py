@@ -239,6 +239,7 @@ def test_a_panel_is_given_alone_to_be_put_into_its_page(portal_site: Any) -> Non
             assert part.status_code == 200
             assert part.text.lstrip().startswith("<section")
             assert "Nothing has run yet." in part.text
+            assert 'data-live="birds runs"' in part.text
             assert http.get(f"{base}/panels/50", headers=headers).status_code == 404
     with portal_site.browser("stranger") as http:
         assert http.get("/projects/birds/panels/0").status_code == 404

@@ -50,6 +50,7 @@ def test_what_runs_now_comes_before_what_ended_last(people, plant):
     assert (panel.rows[0].done, panel.rows[0].total) == (2, 8)
     assert panel.rows[0].topic == f"run/{first}"
     assert (panel.rows[1].total, panel.rows[1].topic, panel.rows[1].state) == (0, "", "failed")
+    assert panel.live == ["pond runs"]
     assert len(shown(people, show_runs, VERA, 2).rows) == 2
     assert [step.is_done for step in panel.steps] == [True, False]
     with people.transaction() as tx:

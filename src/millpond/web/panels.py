@@ -78,6 +78,7 @@ class Panel:
         more: path of the whole list in one project, which may hold ``{project}``.
         empty: what to say when there are no rows.
         steps: the first steps that this room knows.
+        live: ``PROJECT TOPIC`` of the events after which the panel is another one.
     """
 
     title: str
@@ -86,6 +87,7 @@ class Panel:
     more: str
     empty: str
     steps: Sequence[FirstStep] = ()
+    live: Sequence[str] = ()
 
 
 PanelSource = Callable[[Transaction, Actor, Sequence[Place], int], Panel]

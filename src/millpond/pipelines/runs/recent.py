@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from millpond.ground.actor import Actor
 from millpond.people.actions import only_allowed
+from millpond.pipelines.runs.actions import RUNS_TOPIC
 from millpond.pipelines.runs.tables import run
 from millpond.pipelines.values import RUN_ENDED
 from millpond.storage.database import Transaction
@@ -50,7 +51,13 @@ def show_runs(tx: Transaction, actor: Actor, places: Sequence[Place], limit: int
         ),
     )
     return Panel(
-        "Runs", "player-play", rows, "/projects/{project}/runs", "Nothing has run yet.", steps
+        "Runs",
+        "player-play",
+        rows,
+        "/projects/{project}/runs",
+        "Nothing has run yet.",
+        steps,
+        [f"{names[project_id]} {RUNS_TOPIC}" for project_id in ids],
     )
 
 
