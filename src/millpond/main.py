@@ -54,6 +54,7 @@ from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
 from millpond.people.accounts.sessions import routes as session_routes
 from millpond.people.actions import open_project, require, secret_values
+from millpond.people.invitations import routes as invitation_routes
 from millpond.people.oidc import routes as oidc_routes
 from millpond.people.passkeys import routes as passkey_routes
 from millpond.people.vault import open_local_key
@@ -131,6 +132,9 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield passkey_routes.routes()
     yield oidc_routes.routes()
     yield session_routes.routes()
+    yield invitation_routes.routes(
+        passwords=house.passwords, policy=house.settings.people.sign_up, url=house.url
+    )
     yield people_routes.routes(box=house.box)
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)
     yield job_routes.routes(ENDINGS.keys(), ENDINGS)

@@ -33,6 +33,7 @@ from millpond.people.actions import (
     permissions_on_site,
     require,
 )
+from millpond.people.invitations import pages as invitation_pages
 from millpond.people.oidc import pages as oidc_pages
 from millpond.people.passkeys import pages as passkey_pages
 from millpond.people.rules import needs_project
@@ -52,6 +53,7 @@ _NAV: tuple[tuple[NavItem, ...], ...] = (
     audit_pages.NAV,
     user_pages.NAV,
     profile_pages.NAV,
+    invitation_pages.NAV,
     job_pages.NAV,
     engine_pages.NAV,
     environment_pages.NAV,
@@ -131,6 +133,7 @@ def _frame(house: House, built: assets.Assets) -> Iterator[APIRouter]:
 
 
 def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
+    policy = house.settings.people.sign_up
     yield people_pages.pages(
         portal,
         box=house.box,
@@ -140,7 +143,8 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield audit_pages.pages(
         portal, may=require, find_project=find_project, key=house.seal_key, targets=_TARGETS
     )
-    yield account_pages.pages(portal, passwords=house.passwords, is_sign_up_open=False)
+    yield account_pages.pages(portal, passwords=house.passwords, is_sign_up_open=policy == "open")
+    yield invitation_pages.pages(portal, passwords=house.passwords, policy=policy)
     yield profile_pages.pages(portal, passwords=house.passwords)
     yield session_pages.pages(portal)
     yield token_pages.pages(portal)

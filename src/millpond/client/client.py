@@ -10,6 +10,7 @@ from millpond.client.audit import LogRoom
 from millpond.client.config import Config, config_path, read_config
 from millpond.client.environments import EnvironmentsRoom
 from millpond.client.identities import IdentitiesRoom
+from millpond.client.invitations import InvitationsRoom
 from millpond.client.jobs import JobsRoom
 from millpond.client.lake import DatasetsRoom
 from millpond.client.local import LocalSignIn, default_data_folder, find_servers
@@ -68,6 +69,7 @@ class Client:
         self.users = UsersRoom(self.transport)
         self.projects = ProjectsRoom(self.transport, chosen)
         self.members = MembersRoom(self.transport, chosen)
+        self.invitations = InvitationsRoom(self.transport, chosen)
         self.tokens = TokensRoom(self.transport)
         self.passkeys = PasskeysRoom(self.transport)
         self.identities = IdentitiesRoom(self.transport)

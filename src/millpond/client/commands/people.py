@@ -44,8 +44,8 @@ def login(call: Call, address: str | None, name: str | None, with_token: bool, s
 def _read_token(call: Call, url: str, name: str | None, *, with_token: bool, setup: bool) -> str:
     if with_token:
         return call.read_secret("Token").strip()
-    code = _read_line("One-time code", hidden=False) if setup else ""
-    chosen = name or _read_line("Name", hidden=False)
+    code = read_line("One-time code", hidden=False) if setup else ""
+    chosen = name or read_line("Name", hidden=False)
     transport = Transport(url)
     try:
         account = AccountRoom(transport)
@@ -57,7 +57,12 @@ def _read_token(call: Call, url: str, name: str | None, *, with_token: bool, set
         transport.close()
 
 
-def _read_line(what: str, *, hidden: bool) -> str:
+def read_line(what: str, *, hidden: bool) -> str:
+    """Read one line from a prompt, or from standard input when that is no terminal.
+
+    Raises:
+        InvalidError: nothing came.
+    """
     if sys.stdin.isatty():
         return str(click.prompt(what, hide_input=hidden, err=True))
     text = sys.stdin.readline().strip()
