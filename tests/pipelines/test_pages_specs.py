@@ -518,7 +518,9 @@ def test_a_pasted_script_runs_and_can_be_run_again_with_changes(birds):
         assert 'value="photos@1"' in again
         assert 'value="512"' in again
         files = [("files", ("a.sh", b"echo a\n"))]
-        twin = run_of(birds, http.post(at, data={"program.entry": "main.py"}, files=files))
+        offered = {"program.entry": "main.py", "input_name": "data", "input_data": ""}
+        twin = run_of(birds, http.post(at, data=offered, files=files))
+        assert twin.inputs == ()
         assert twin.what == "a.sh"
         third = run_of(birds, http.post(at, data={"from_run": run.id, "program.entry": ""}))
         assert (third.what, third.code_digest) == ("main.sh", run.code_digest)

@@ -34,6 +34,7 @@ _NEW = "/projects/{project}/programs/new"
 _TEMPLATE = "pipelines/scripts/new.html"
 _LISTED = 200
 _ROWS_LEAST = 2
+_OFFERED = "data"
 _TEXT_BYTES_MOST = 256 << 10
 _LIMITS = ("slots", "seconds")
 
@@ -152,7 +153,7 @@ def _choices(environments: Sequence[Environment], code: Code | None) -> list[tup
 
 def _rows_of(code: Code | None) -> list[tuple[str, str]]:
     if code is None:
-        return [("data", "")]
+        return [(_OFFERED, "")]
     return [(one.name, f"{one.dataset}@{one.number}") for one in code.run.inputs]
 
 
@@ -182,7 +183,8 @@ def _code_of(tools: _Tools, visit: Visit, project: str, run_id: str) -> Code:
 
 
 def _read(tools: _Tools, visit: Visit, project_id: str, form: Form, code: Code | None) -> RunIn:
-    rows = [(name, data) for name, data in read_rows(form) if name or data]
+    # The row that the form offers counts for none while no dataset stands in it.
+    rows = [row for row in read_rows(form) if row != (_OFFERED, "")]
     parameters, faults = read_parameters(form.values.get("parameters", ""))
     faults += [Fault("inputs", f"{data!r} has no name") for name, data in rows if not name]
     faults += [Fault(f"inputs.{name}", "names no dataset") for name, data in rows if not data]
