@@ -16,14 +16,17 @@ const stream = new Stream((message) => {
 function update() {
   const oldest = Date.now() - GONE;
   for (const [port, tab] of tabs) if (tab.places.length && tab.heard < oldest) tabs.delete(port);
-  stream.want([...new Set([...tabs.values()].flatMap((tab) => tab.places))]);
+  // Where there are too many, the tabs that asked last come first.
+  stream.want([...tabs.values()].sort((a, b) => b.asked - a.asked).flatMap((tab) => tab.places));
 }
 
 self.onconnect = (event) => {
   const [port] = event.ports;
   port.onmessage = ({ data }) => {
-    const tab = tabs.get(port) ?? { places: [] };
-    tabs.set(port, { places: data.kind === "want" ? data.places : tab.places, heard: Date.now() });
+    const tab = tabs.get(port) ?? { places: [], asked: 0 };
+    const now = Date.now();
+    if (data.kind === "want") tabs.set(port, { places: data.places, asked: now, heard: now });
+    else tabs.set(port, { ...tab, heard: now });
     if (data.kind === "want") {
       update();
       if (isOpen) port.postMessage({ kind: "open" });

@@ -1,6 +1,7 @@
 // One stream of server-sent events over many places; what was missed is asked for on return.
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10000;
+const MOST = 60; // Places that the server follows in one stream; the first ones given count.
 
 export class Stream {
   constructor(hear) {
@@ -13,7 +14,7 @@ export class Stream {
   }
 
   want(places) {
-    const text = [...places].sort().join("\n");
+    const text = [...new Set(places)].slice(0, MOST).sort().join("\n");
     if (text === this.places) return;
     this.places = text;
     this.open();
