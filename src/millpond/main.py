@@ -52,6 +52,7 @@ from millpond.lake.values import LakeLimits
 from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
+from millpond.people.accounts.resets import routes as reset_routes
 from millpond.people.accounts.sessions import routes as session_routes
 from millpond.people.actions import open_project, require, secret_values
 from millpond.people.invitations import routes as invitation_routes
@@ -132,6 +133,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield passkey_routes.routes()
     yield oidc_routes.routes()
     yield session_routes.routes()
+    yield reset_routes.routes(passwords=house.passwords, url=house.url, post=house.post)
     yield invitation_routes.routes(
         passwords=house.passwords, policy=house.settings.people.sign_up, url=house.url
     )

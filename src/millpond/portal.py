@@ -25,6 +25,7 @@ from millpond.lake.values import LakeLimits
 from millpond.people import pages as people_pages
 from millpond.people.accounts import pages as account_pages
 from millpond.people.accounts.profile import pages as profile_pages
+from millpond.people.accounts.resets import pages as reset_pages
 from millpond.people.accounts.sessions import pages as session_pages
 from millpond.people.accounts.tokens import pages as token_pages
 from millpond.people.actions import (
@@ -147,6 +148,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield invitation_pages.pages(portal, passwords=house.passwords, policy=policy)
     yield profile_pages.pages(portal, passwords=house.passwords)
     yield session_pages.pages(portal)
+    yield reset_pages.pages(portal, passwords=house.passwords, url=house.url, post=house.post)
     yield token_pages.pages(portal)
     yield user_pages.pages(portal, passwords=house.passwords)
     yield passkey_pages.pages(portal)

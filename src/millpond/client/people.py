@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from millpond.client.decoding import decode
 from millpond.client.room import Room
 from millpond.client.transport import place
+from millpond.people.accounts.resets.values import ResetLink
 from millpond.people.values import (
     Me,
     Member,
@@ -35,6 +36,15 @@ class AccountRoom(Room):
         """Sign in with a name and a password; gives a session's token."""
         body = {"name": name, "password": password}
         return decode(NewToken, self._transport.post("/sessions", body))
+
+    def ask_reset(self, name: str) -> None:
+        """Ask for a link that sets a new password, sent to the mail address of that account."""
+        self._transport.post("/resets", {"name": name})
+
+    def use_reset(self, code: str, password: str) -> NewToken:
+        """Set a new password with the code of such a link, and sign in; works once."""
+        body = {"code": code, "password": password}
+        return decode(NewToken, self._transport.post("/resets/use", body))
 
     def me(self) -> Me:
         """Say who is signed in, and what the token allows."""
@@ -95,6 +105,10 @@ class UsersRoom(Room):
     def set_password(self, name: str, password: str) -> None:
         """Give someone a new password; their sessions end."""
         self._transport.put(place("users", name, "password"), {"new": password})
+
+    def make_reset_link(self, name: str) -> ResetLink:
+        """Make a link that sets someone's password; it is shown this once, and works once."""
+        return decode(ResetLink, self._transport.make(place("users", name, "reset-link"), None))
 
     def set_admin(self, name: str, *, is_admin: bool) -> User:
         """Make someone a site administrator, or an ordinary user."""

@@ -222,6 +222,61 @@ def set_password(call: Call, name: str | None) -> None:
     call.say("Changed your password.", {"changed": True})
 
 
+@user.command("reset-link")
+@click.argument("name")
+@yes_option
+@shared
+def make_reset_link(call: Call, name: str, yes: bool) -> None:
+    """Make a link by which NAME sets a new password; it is shown once, on standard output."""
+    call.confirm(f"Whoever has the link can take over the account {name!r}. Make it?", yes=yes)
+    with call.client() as client:
+        made = client.users.make_reset_link(name)
+    call.tell(f"For {name}, good once and until {made.expires_at:%Y-%m-%d %H:%M} UTC:")
+    call.say(made.link, made)
+
+
+@user.command("forgot")
+@click.argument("name")
+@shared
+def ask_reset(call: Call, name: str) -> None:
+    """Let a link that sets a new password be sent to the mail address of NAME."""
+    transport = Transport(_address(call))
+    try:
+        AccountRoom(transport).ask_reset(name)
+    finally:
+        transport.close()
+    call.say("If that account has a mail address, a link is on its way to it.", {"asked": name})
+
+
+@user.command("reset")
+@shared
+def use_reset(call: Call) -> None:
+    """Set a new password with the code of a link, and sign in.
+
+    The code (what stands behind `code=`) and the password come from a prompt or, one a line, from
+    standard input.
+    """
+    url = _address(call)
+    code = read_line("Code", hidden=False)
+    password = call.read_secret("New password", twice=True)
+    transport = Transport(url)
+    try:
+        text = AccountRoom(transport).use_reset(code, password).text
+    finally:
+        transport.close()
+    with Client(url, text) as client:
+        me = client.account.me()
+    call.change_config(url=url.rstrip("/"), token=text)
+    call.say(f"{url}: your password is set, and you are signed in as {me.user.name}.", me)
+
+
+def _address(call: Call) -> str:
+    if address := call.url or call.config().url:
+        return address
+    with Client() as client:
+        return client.url
+
+
 @user.command("email")
 @click.argument("address", required=False)
 @shared

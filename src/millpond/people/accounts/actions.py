@@ -17,6 +17,7 @@ from millpond.ground.ids import new_id, new_secret
 from millpond.ground.page import Page, decode_cursor, make_page
 from millpond.people import rules
 from millpond.people.accounts import store
+from millpond.people.accounts.resets import store as reset_store
 from millpond.people.accounts.uses import LastUses
 from millpond.people.actions import require
 from millpond.people.values import NOWHERE, Device, Me, NewToken, SetupState, Token, User
@@ -167,6 +168,7 @@ def set_password(tx: Transaction, actor: Actor, name: str, password_hash: str) -
     user = user_named(tx, name)
     store.change_user(tx, user.id, password_hash=password_hash)
     store.withdraw_tokens(tx, user.id, kinds=("session", "api"), keep=actor.token_id)
+    reset_store.forget(tx, user.id)
     note(tx, actor, "user.password.set", f"user/{user.name}")
 
 
@@ -183,6 +185,7 @@ def change_password(tx: Transaction, actor: Actor, old_hash: str | None, new_has
         )
     store.change_user(tx, actor.user_id, password_hash=new_hash)
     store.withdraw_tokens(tx, actor.user_id, kinds=("session",), keep=actor.token_id)
+    reset_store.forget(tx, actor.user_id)
     note(tx, actor, "user.password.changed", f"user/{actor.name}")
 
 
