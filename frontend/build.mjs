@@ -13,7 +13,7 @@ const HOUSE = join(HERE, "..", "src", "millpond");
 const PLACE = process.argv[2] ?? join(HOUSE, "web", "static");
 const OUTPUT = `${PLACE}.new`; // Takes the other's place when it is whole.
 const CLASSIC = new Set(["theme.js"]); // Runs before the first paint, so it is no module.
-const ICON = /\bicon(?:\(|=|:)\s*["']([a-z0-9-]+)["']/g;
+const ICON = /\bicon(?:_name)?(?:\(|=|:)\s*["']([a-z0-9-]+)["']/g;
 
 async function walk(folder) {
   const found = [];

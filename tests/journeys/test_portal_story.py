@@ -96,11 +96,11 @@ def test_a_newcomer_is_invited_runs_on_own_data_and_comes_back_with_a_passkey(
 
 
 def invite(page, url):
-    page.goto(f"{url}/projects/ponds/members")
-    page.get_by_role("button", name="Invite").first.click()
-    return re.search(
-        r"https?://\S+/sign-up\?invitation=[\w-]+", page.locator("main").inner_text()
-    ).group()
+    page.goto(f"{url}/projects/ponds/invitations")
+    page.locator("#invite-role").select_option("editor")
+    page.get_by_role("button", name="Make an invitation").click()
+    shown = page.locator("section .cli code").first.inner_text()
+    return re.search(r"https?://\S+/sign-up\?invitation=[\w-]+", shown).group()
 
 
 def sign_up(page, link):
@@ -108,14 +108,14 @@ def sign_up(page, link):
     page.locator("#field-name").fill("hanna")
     for field in page.locator("input[type=password]").all():
         field.fill(PASSWORD)
-    page.locator("main form button").first.click()
+    page.get_by_role("button", name="Make the account").click()
     expect(page.locator("header")).to_contain_text("hanna")
 
 
 def push_by_dropping(page, url, folder):
     page.goto(f"{url}/projects/ponds/datasets/new")
     drop(page, "[data-drop]", [folder])
-    page.wait_for_url("**/datasets/texts*", timeout=60_000)
+    page.wait_for_url("**/datasets/texts/**", timeout=60_000)
     expect(page.locator("main")).to_contain_text("four.txt")
 
 
@@ -152,7 +152,7 @@ def download(page, folder):
 
 
 def run_again(page, run):
-    page.get_by_role("button", name="Run again").click()
+    page.get_by_role("button", name="Run again", exact=True).click()
     page.wait_for_url(re.compile(rf"/runs/run_(?!{run[4:]})\w+$"))
 
 
