@@ -135,7 +135,10 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield session_routes.routes()
     yield reset_routes.routes(passwords=house.passwords, url=house.url, post=house.post)
     yield invitation_routes.routes(
-        passwords=house.passwords, policy=house.settings.people.sign_up, url=house.url
+        passwords=house.passwords,
+        policy=house.settings.people.sign_up,
+        url=house.url,
+        post=house.post,
     )
     yield people_routes.routes(box=house.box)
     yield audit_routes.routes(may=require, find_project=find_project, key=house.seal_key)

@@ -145,7 +145,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
         portal, may=require, find_project=find_project, key=house.seal_key, targets=_TARGETS
     )
     yield account_pages.pages(portal, passwords=house.passwords, is_sign_up_open=policy == "open")
-    yield invitation_pages.pages(portal, passwords=house.passwords, policy=policy)
+    yield invitation_pages.pages(portal, passwords=house.passwords, policy=policy, post=house.post)
     yield profile_pages.pages(portal, passwords=house.passwords)
     yield session_pages.pages(portal)
     yield reset_pages.pages(portal, passwords=house.passwords, url=house.url, post=house.post)

@@ -9,12 +9,14 @@ from millpond.ground.errors import InvalidError, MillpondError
 from millpond.people.accounts.devices import device_of
 from millpond.people.accounts.pages import as_told, check_again, enter
 from millpond.people.invitations import actions, tasks
+from millpond.people.invitations.letters import sent
 from millpond.people.invitations.requests import (
     AcceptRequest,
     InvitationRequest,
     ProjectInvitationRequest,
     SignUpRequest,
 )
+from millpond.people.letters import Post
 from millpond.people.passwords import Passwords
 from millpond.web.calls import PageAsked, PageIn
 from millpond.web.portal import (
@@ -35,18 +37,21 @@ NAV = (NavItem("Invitations", _ALL, icon="mail", permission="user.write", place=
 _Code = Annotated[str, Query(alias="invitation", max_length=200)]
 
 
-def pages(portal: Portal, *, passwords: Passwords, policy: str) -> APIRouter:
+def pages(
+    portal: Portal, *, passwords: Passwords, policy: str, post: Post | None = None
+) -> APIRouter:
     """Give the pages.
 
     Args:
         portal: makes them.
         passwords: hashes new passwords.
         policy: who may make themselves an account.
+        post: takes letters; None where no mail server is set.
     """
     router = APIRouter()
     _add_sign_up(router, portal, passwords, policy)
-    _add_of_site(router, portal)
-    _add_of_projects(router, portal)
+    _add_of_site(router, portal, post)
+    _add_of_projects(router, portal, post)
     return router
 
 
@@ -110,7 +115,7 @@ def _show(
     return portal.render(visit, "people/invitations/list.html", status, **given)
 
 
-def _add_of_site(router: APIRouter, portal: Portal) -> None:
+def _add_of_site(router: APIRouter, portal: Portal, post: Post | None) -> None:
     @router.get(_ALL, **page("user.write"))
     def show_invitations(visit: VisitIn, asked: PageIn) -> HTMLResponse:
         """Show all invitations that are still good."""
@@ -122,8 +127,10 @@ def _add_of_site(router: APIRouter, portal: Portal) -> None:
         try:
             body = form.to(InvitationRequest)
             made = visit.change(
-                lambda tx: actions.invite(
-                    tx, visit.actor, portal.url, email=body.email, days=body.days
+                lambda tx: sent(
+                    tx,
+                    actions.invite(tx, visit.actor, portal.url, email=body.email, days=body.days),
+                    post,
                 )
             )
         except InvalidError as fault:
@@ -137,7 +144,7 @@ def _add_of_site(router: APIRouter, portal: Portal) -> None:
         return portal.go(visit, _ALL, "That invitation is good no more.")
 
 
-def _add_of_projects(router: APIRouter, portal: Portal) -> None:
+def _add_of_projects(router: APIRouter, portal: Portal, post: Post | None) -> None:
     @router.get(_OF_PROJECT, **page("member.write"))
     def show_invitations_into(visit: VisitIn, project: str, asked: PageIn) -> HTMLResponse:
         """Show a project's invitations that are still good."""
@@ -149,14 +156,18 @@ def _add_of_projects(router: APIRouter, portal: Portal) -> None:
         try:
             body = form.to(ProjectInvitationRequest)
             made = visit.change(
-                lambda tx: actions.invite_into(
+                lambda tx: sent(
                     tx,
-                    visit.actor,
-                    project,
-                    body.role,
-                    portal.url,
-                    email=body.email,
-                    days=body.days,
+                    actions.invite_into(
+                        tx,
+                        visit.actor,
+                        project,
+                        body.role,
+                        portal.url,
+                        email=body.email,
+                        days=body.days,
+                    ),
+                    post,
                 )
             )
         except InvalidError as fault:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from millpond.ground.page import Page
 from millpond.people.accounts.devices import device_of
 from millpond.people.invitations import actions, tasks
+from millpond.people.invitations.letters import sent
 from millpond.people.invitations.requests import (
     AcceptRequest,
     InvitationRequest,
@@ -14,6 +15,7 @@ from millpond.people.invitations.requests import (
     SignUpRequest,
 )
 from millpond.people.invitations.values import Invitation, NewInvitation, SignUpState
+from millpond.people.letters import Post
 from millpond.people.passwords import Passwords
 from millpond.people.values import NewToken
 from millpond.web.frame import AnyoneIn, CallIn, PageIn, needs, open_route
@@ -21,18 +23,19 @@ from millpond.web.frame import AnyoneIn, CallIn, PageIn, needs, open_route
 _Code = Annotated[str, Query(max_length=200, description="The code of an invitation.")]
 
 
-def routes(*, passwords: Passwords, policy: str, url: str) -> APIRouter:
+def routes(*, passwords: Passwords, policy: str, url: str, post: Post | None = None) -> APIRouter:
     """Give the routes.
 
     Args:
         passwords: hashes new passwords.
         policy: who may make themselves an account.
         url: this server's address, for links.
+        post: takes letters; None where no mail server is set.
     """
     router = APIRouter()
     _add_sign_up(router, passwords, policy)
-    _add_of_site(router, url)
-    _add_of_projects(router, url)
+    _add_of_site(router, url, post)
+    _add_of_projects(router, url, post)
     return router
 
 
@@ -63,7 +66,7 @@ def _add_sign_up(router: APIRouter, passwords: Passwords, policy: str) -> None:
         return call.change(lambda tx: actions.accept(tx, call.actor, body.code))
 
 
-def _add_of_site(router: APIRouter, url: str) -> None:
+def _add_of_site(router: APIRouter, url: str, post: Post | None) -> None:
     @router.get("/invitations", tags=["invitations"], **needs("user.read"))
     def list_invitations(call: CallIn, page: PageIn) -> Page[Invitation]:
         """List all invitations that are still good, the newest first."""
@@ -77,7 +80,9 @@ def _add_of_site(router: APIRouter, url: str) -> None:
     def invite(call: CallIn, body: InvitationRequest) -> NewInvitation:
         """Invite somebody to make an account; the code is shown this once."""
         return call.make(
-            lambda tx: actions.invite(tx, call.actor, url, email=body.email, days=body.days),
+            lambda tx: sent(
+                tx, actions.invite(tx, call.actor, url, email=body.email, days=body.days), post
+            ),
             keep=False,
         )
 
@@ -89,7 +94,7 @@ def _add_of_site(router: APIRouter, url: str) -> None:
         call.change(lambda tx: actions.withdraw(tx, call.actor, invitation))
 
 
-def _add_of_projects(router: APIRouter, url: str) -> None:
+def _add_of_projects(router: APIRouter, url: str, post: Post | None) -> None:
     path = "/projects/{project}/invitations"
 
     @router.get(path, tags=["invitations"], **needs("member.write"))
@@ -105,8 +110,12 @@ def _add_of_projects(router: APIRouter, url: str) -> None:
     def invite_into(call: CallIn, project: str, body: ProjectInvitationRequest) -> NewInvitation:
         """Invite somebody into a project; the code is shown this once."""
         return call.make(
-            lambda tx: actions.invite_into(
-                tx, call.actor, project, body.role, url, email=body.email, days=body.days
+            lambda tx: sent(
+                tx,
+                actions.invite_into(
+                    tx, call.actor, project, body.role, url, email=body.email, days=body.days
+                ),
+                post,
             ),
             keep=False,
         )
