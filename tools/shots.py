@@ -80,6 +80,8 @@ PROJECT = (
     "/runs",
     "/runs/{run}",
     "/runs/{failed_run}",
+    "/runs/{run}/outputs",
+    "/runs/{run}/outputs/file?path=predictions.csv",
 )
 
 PARTS = (  # Parts of pages and files, which are no pages of their own.
@@ -98,6 +100,8 @@ PARTS = (  # Parts of pages and files, which are no pages of their own.
     "/projects/{project}/pipelines/{name}/code",
     "/projects/{project}/pipelines/{name}/log",
     "/projects/{project}/pipelines/{name}/run/data/{field}",
+    "/projects/{project}/runs/{run}/live",
+    "/projects/{project}/runs/{run}/report",
     "/sign-in/back/{name}",
     "/sign-in/with/{name}",
 )

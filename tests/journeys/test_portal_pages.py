@@ -65,9 +65,9 @@ def test_every_page_lets_in_whom_the_table_of_permissions_says(portal_site):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 360)])
 def test_every_page_can_be_read_by_everybody_and_breaks_no_rule_of_its_own(
-    portal_site, theme, furnish, shots
+    portal_site, theme, width, furnish, shots
 ):
     token = portal_site.token("root")
     with Client(portal_site.url, token, environ={}) as client:
@@ -77,7 +77,7 @@ def test_every_page_can_be_read_by_everybody_and_breaks_no_rule_of_its_own(
     said: list[str] = []
     with shots.browse() as browser:
         for who, paths in ((token, shown), ("", shots.OPEN)):
-            context = shots.open_context(browser, portal_site.url, who, theme=theme)
+            context = shots.open_context(browser, portal_site.url, who, width, theme)
             page = context.new_page()
             page.on(
                 "console",
