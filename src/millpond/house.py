@@ -95,6 +95,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             objects=objects,
         )
         builder.sweep()
+        seal_key = open_own_key(database, keys, accept_new=accept)
         box = open_own_box(database, keys, accept_new=accept)
         yield House(
             settings=settings,
@@ -102,7 +103,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             url=url,
             database=database,
             objects=objects,
-            seal_key=open_own_key(database, keys, accept_new=accept),
+            seal_key=seal_key,
             box=box,
             engine=engine,
             dispatcher=Dispatcher(engine, caps_of(settings)),

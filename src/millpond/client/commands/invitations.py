@@ -23,7 +23,13 @@ def invitation() -> None:
 @invitation.command("make")
 @_into
 @click.option("--email", help="Their mail address, which their account begins with.")
-@click.option("--days", type=click.IntRange(1, 90), default=7, show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 90),
+    default=7,
+    show_default=True,
+    help="For how many days it is good.",
+)
 @shared
 def make_invitation(call: Call, role: str | None, email: str | None, days: int) -> None:
     """Make an invitation; its link is shown this once, on standard output.
