@@ -76,7 +76,7 @@ def test_an_archive_can_be_read_and_set_right_but_not_changed() -> None:
         p for p in rules.PERMISSIONS if rules.needs_project(p) and rules.is_refused_in_archive(p)
     }
     assert refused == {
-        "dataset.write", "environment.write", "pipeline.write", "pipeline.run", "secret.write",
+        "dataset.write", "environment.write", "pipeline.write", "pipeline.run", "preset.write", "secret.write",
     }  # fmt: skip
 
 
