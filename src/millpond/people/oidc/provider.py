@@ -8,9 +8,6 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
-from joserfc import jws, jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import Key, KeySet
 
 from millpond.ground.errors import BusyError, MillpondError
 from millpond.ground.settings import ProviderSettings
@@ -38,7 +35,7 @@ class Provider:
         self._lock = Lock()
         self._description: dict[str, Any] | None = None
         self._described_at = 0.0
-        self._keys: list[Key] | None = None
+        self._keys: list[Any] | None = None
 
     def address(self, ask: Ask) -> str:
         """Give the address at the provider where somebody signs in.
@@ -118,6 +115,10 @@ class Provider:
 
     def _read_token(self, text: str) -> dict[str, Any]:
         """Check the signature; keys that are not known yet are fetched once."""
+        # Loaded with the first sign-in of this kind: a tenth of a second that others need not pay.
+        from joserfc import jws, jwt
+        from joserfc.errors import JoseError
+
         try:
             header = jws.extract_compact(text.encode()).headers()
             if header.get("alg") not in rules.ALGORITHMS:
@@ -133,10 +134,11 @@ class Provider:
             raise rules.refused("its signature does not hold") from None
         raise rules.refused("it is signed with a key that the provider does not show")
 
-    def _find_keys(self, name: object) -> list[Key]:
+    def _find_keys(self, name: object) -> list[Any]:
         """Give the keys of this name, all of them when a token names none."""
+        from joserfc.jwk import KeySet
 
-        def fitting() -> list[Key]:
+        def fitting() -> list[Any]:
             return [key for key in self._keys or () if name is None or key.kid == name]
 
         if self._keys is None or not fitting():

@@ -3,23 +3,14 @@
 import json
 from typing import Any
 
-import webauthn
 from cryptography.exceptions import UnsupportedAlgorithm
-from webauthn.helpers import base64url_to_bytes, bytes_to_base64url, parse_client_data_json
-from webauthn.helpers.exceptions import WebAuthnException
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 
 from millpond.ground.errors import NotSignedInError
 from millpond.people.passkeys.requests import MadeCredential, SignedCredential
 from millpond.people.passkeys.values import Kept, Made, Place
 from millpond.people.values import User
 
-_FAULTS = (WebAuthnException, UnsupportedAlgorithm, ValueError, LookupError, TypeError)
+# The library is loaded with the first passkey: it takes a tenth of a second and many megabytes.
 
 
 def ask_to_make(place: Place, user: User, challenge: bytes, taken: list[str]) -> dict[str, Any]:
@@ -31,6 +22,9 @@ def ask_to_make(place: Place, user: User, challenge: bytes, taken: list[str]) ->
         challenge: what the device answers.
         taken: the passkeys that they have; no device makes a second one.
     """
+    import webauthn
+    from webauthn.helpers import base64url_to_bytes, structs
+
     options = webauthn.generate_registration_options(
         rp_id=place.name,
         rp_name="Millpond",
@@ -39,12 +33,12 @@ def ask_to_make(place: Place, user: User, challenge: bytes, taken: list[str]) ->
         user_display_name=user.name,
         challenge=challenge,
         exclude_credentials=[
-            PublicKeyCredentialDescriptor(id=base64url_to_bytes(one)) for one in taken
+            structs.PublicKeyCredentialDescriptor(id=base64url_to_bytes(one)) for one in taken
         ],
-        authenticator_selection=AuthenticatorSelectionCriteria(
-            resident_key=ResidentKeyRequirement.REQUIRED,  # So that no name need be typed.
+        authenticator_selection=structs.AuthenticatorSelectionCriteria(
+            resident_key=structs.ResidentKeyRequirement.REQUIRED,  # So that no name need be typed.
             require_resident_key=True,
-            user_verification=UserVerificationRequirement.PREFERRED,
+            user_verification=structs.UserVerificationRequirement.PREFERRED,
         ),
     )
     return _as_json(options)
@@ -56,6 +50,9 @@ def check_made(place: Place, sent: MadeCredential, challenge: bytes) -> Made:
     Raises:
         NotSignedInError: it is for another server or page, or is damaged.
     """
+    import webauthn
+    from webauthn.helpers import bytes_to_base64url
+
     try:
         found = webauthn.verify_registration_response(
             credential=sent.model_dump(),
@@ -63,7 +60,7 @@ def check_made(place: Place, sent: MadeCredential, challenge: bytes) -> Made:
             expected_rp_id=place.name,
             expected_origin=place.origin,
         )
-    except _FAULTS as fault:
+    except _faults() as fault:
         raise refused(str(fault)) from None
     name = bytes_to_base64url(found.credential_id)
     return Made(name, found.credential_public_key, found.sign_count)
@@ -71,6 +68,8 @@ def check_made(place: Place, sent: MadeCredential, challenge: bytes) -> Made:
 
 def ask_to_sign(place: Place, challenge: bytes) -> dict[str, Any]:
     """Give what the browser is asked in order to sign in with any passkey of this server."""
+    import webauthn
+
     return _as_json(webauthn.generate_authentication_options(rp_id=place.name, challenge=challenge))
 
 
@@ -81,6 +80,9 @@ def check_signed(place: Place, sent: SignedCredential, challenge: bytes, kept: K
         NotSignedInError: it is another's, for another server or page, or a copy's: the count of
             signatures went back.
     """
+    import webauthn
+    from webauthn.helpers import base64url_to_bytes
+
     try:
         found = webauthn.verify_authentication_response(
             credential=sent.model_dump(exclude_none=True),
@@ -90,7 +92,7 @@ def check_signed(place: Place, sent: SignedCredential, challenge: bytes, kept: K
             credential_public_key=kept.public_key,
             credential_current_sign_count=kept.sign_count,
         )
-    except _FAULTS as fault:
+    except _faults() as fault:
         raise refused(str(fault)) from None
     if sent.response.userHandle and base64url_to_bytes(sent.response.userHandle) != (
         kept.user_id.encode()
@@ -105,9 +107,11 @@ def challenge_in(sent: MadeCredential | SignedCredential) -> bytes:
     Raises:
         NotSignedInError: the answer is damaged.
     """
+    from webauthn.helpers import base64url_to_bytes, parse_client_data_json
+
     try:
         return parse_client_data_json(base64url_to_bytes(sent.response.clientDataJSON)).challenge
-    except _FAULTS as fault:
+    except _faults() as fault:
         raise refused(str(fault)) from None
 
 
@@ -119,6 +123,14 @@ def refused(why: str) -> NotSignedInError:
     )
 
 
+def _faults() -> tuple[type[Exception], ...]:
+    from webauthn.helpers.exceptions import WebAuthnException
+
+    return (WebAuthnException, UnsupportedAlgorithm, ValueError, LookupError, TypeError)
+
+
 def _as_json(options: Any) -> dict[str, Any]:
+    import webauthn
+
     made: dict[str, Any] = json.loads(webauthn.options_to_json(options))
     return made
