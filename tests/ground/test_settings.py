@@ -78,7 +78,7 @@ def test_every_fault_is_told_at_once_with_the_nearest_right_key(tmp_path):
         "server.port": "is '80', but must be a whole number",
         "jobs.workers": "is 0, but must be at least 1",
         "jobs.lease_seconds": "is True, but must be a number",
-        "objects.kind": "is 'folders', but must be one of folder, s3; did you mean folder?",
+        "objects.kind": "is 'folders', but must be one of folder, s3, nodes; did you mean folder?",
         "MILLPOND_ENGINE_SLOT": "is no setting; did you mean MILLPOND_ENGINE_SLOTS?",
         "MILLPOND_SERVER_STOP_SECONDS": "is 'soon', but must be a number",
         "MILLPOND_AUDIT_SEAL_SECONDS": "is nan, but must be at least 1",

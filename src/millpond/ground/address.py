@@ -9,6 +9,9 @@ NAME_LENGTH_MOST = 80
 NAME_RULE = (
     "1 to 80 lower-case letters, digits, dots, hyphens and underscores, a letter or digit first"
 )
+RESERVED = frozenset({"new"})
+"""Words that stand in the addresses of pages where names stand: ``datasets/new``."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -40,6 +43,21 @@ def check_name(text: str, field: str = "name") -> None:
             f"{text[:100]!r} can't be a name.",
             next_step=f"Choose a name of {NAME_RULE}.",
             faults=[Fault(field, f"must be {NAME_RULE}")],
+        )
+
+
+def check_new_name(text: str, field: str = "name") -> None:
+    """Refuse what may not become the name of a new thing.
+
+    Raises:
+        InvalidError: it is not made as ``NAME_RULE`` says, or is kept for Millpond itself.
+    """
+    check_name(text, field)
+    if text in RESERVED:
+        raise InvalidError(
+            f"{text!r} is kept for Millpond itself: it stands in the addresses of pages.",
+            next_step="Choose another name.",
+            faults=[Fault(field, f"{text!r} is kept for Millpond itself")],
         )
 
 

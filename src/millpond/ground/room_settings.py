@@ -44,6 +44,13 @@ class ServerSettings:
         "",
         "Proxies whose X-Forwarded-For is believed: addresses or networks, comma-separated.",
     )
+    certificate: str = setting(
+        "", "TLS: file of the certificate, and of those above it; empty: made by our own authority."
+    )
+    certificate_key: str = setting("", "TLS: file of its private key.")
+    insecure: bool = setting(
+        default=False, help_text="Speak plain HTTP on a network: passwords can be read on the way."
+    )
     accept_new_keys: bool = setting(
         default=False,
         help_text="Take the keys of this data folder although the database knows others.",
@@ -69,7 +76,11 @@ class DatabaseSettings:
 class ObjectsSettings:
     """Where bytes are kept."""
 
-    kind: str = setting("folder", "folder, or s3.", choices=("folder", "s3"))
+    kind: str = setting(
+        "folder",
+        "Where: a folder of the host, an S3 service, or the data disks of the nodes.",
+        choices=("folder", "s3", "nodes"),
+    )
     folder: str = setting("", "Folder of the objects; empty: `objects` in the data folder.")
     bucket: str = setting("", "S3: the bucket.")
     endpoint: str = setting("", "S3: address of the service; empty: Amazon's.")
@@ -78,6 +89,13 @@ class ObjectsSettings:
     secret_access_key: str = setting("", "S3: the key.", is_secret=True)
     allow_http: bool = setting(default=False, help_text="S3: allow an endpoint without TLS.")
     prefix: str = setting("", "S3: keys begin with this, to share a bucket.")
+    allow_one_copy: bool = setting(
+        default=False,
+        help_text="Nodes: take data also while only one node can hold it; it is shown as at risk.",
+    )
+    cache_bytes: int = setting(
+        2 * _GIB, "Nodes: most bytes of the host's own cache of what people fetch.", least=0
+    )
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,16 @@ class JobsSettings:
 class EngineSettings:
     """Where users' code runs, and how much of the machine it may take."""
 
-    slots: int = setting(0, "Tasks at the same time on this machine; 0: its cores.", least=0)
+    kind: str = setting(
+        "local",
+        "Where tasks run: on this machine, or through Dask on the nodes that have joined.",
+        choices=("local", "dask"),
+    )
+    slots: int = setting(
+        0,
+        "Tasks at the same time on this machine; 0: its cores, or none when there are nodes.",
+        least=0,
+    )
     allow_unisolated: bool = setting(
         default=False,
         help_text="Let several people run code where there is no sandbox: read the security page.",
@@ -155,6 +182,36 @@ class EngineSettings:
     task_disk_bytes: int = setting(32 * _GIB, "Most disk of a task.", least=_MIB)
     task_processes: int = setting(512, "Most processes of a task.", least=8)
     task_seconds: float = setting(float(_DAY), "Longest time of a task.", least=1)
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """The nodes: how they reach the host, when one counts as lost, and when it takes no more."""
+
+    address: str = setting("", "Name or address by which nodes reach this host; empty: its first.")
+    scheduler_port: int = setting(8786, "Port of the scheduler.", least=1, most=65535)
+    door_port: int = setting(
+        8785,
+        "Port of the door that only nodes come in by; 0 takes a free one.",
+        least=0,
+        most=65535,
+    )
+    heartbeat_seconds: float = setting(5.0, "How often a node tells how it is.", least=0.1, most=60)
+    suspect_seconds: float = setting(
+        15.0, "A node that is silent for so long gets no new work.", least=0.5, most=600
+    )
+    lost_seconds: float = setting(
+        60.0, "After so long its data is copied from the other nodes.", least=1, most=86_400
+    )
+    load_most: float = setting(
+        2.0, "A node with a higher load per core takes no new task.", least=0.1, most=1000
+    )
+    free_memory_least: float = setting(
+        0.05, "Nor one with a smaller share of its memory free.", least=0, most=0.9
+    )
+    free_disk_least: float = setting(
+        0.10, "Nor one with a smaller share of a disk free.", least=0, most=0.9
+    )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.room_settings import (
     AuditSettings,
+    ClusterSettings,
     DatabaseSettings,
     EngineSettings,
     EnvironmentsSettings,
@@ -36,6 +37,7 @@ __all__ = [
     "OTHER_VARIABLES",
     "PREFIX",
     "AuditSettings",
+    "ClusterSettings",
     "DatabaseSettings",
     "EngineSettings",
     "EnvironmentsSettings",
@@ -79,6 +81,7 @@ class Settings:
     people: PeopleSettings = field(default_factory=PeopleSettings)
     jobs: JobsSettings = field(default_factory=JobsSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     environments: EnvironmentsSettings = field(default_factory=EnvironmentsSettings)
     lake: LakeSettings = field(default_factory=LakeSettings)
     pipelines: PipelinesSettings = field(default_factory=PipelinesSettings)
