@@ -55,7 +55,10 @@ def test_bad_requirements_and_names_are_refused_with_every_line(call):
     assert refused.status_code == 422
     assert [fault["message"][:7] for fault in refused.json()["faults"]] == ["line 2:", "line 3:"]
     assert call("GET", "").json()["items"] == []
-    assert call("POST", "", json={"name": "No Name", "requirements": ""}).status_code == 422
+    for name in ("No Name", "new"):
+        refused = call("POST", "", json={"name": name, "requirements": ""})
+        assert (refused.status_code, refused.json()["faults"][0]["field"]) == (422, "name")
+    assert call("GET", "").json()["items"] == []
 
 
 def test_packages_to_build_from_source_are_named(call):

@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from millpond.client.client import Client
+from millpond.ground.address import RESERVED
 from millpond.people import rules
 
 ENDINGS = ("/leave", "/sign-out-everywhere")  # After these one is somebody else.
@@ -35,6 +36,15 @@ def refused(permission: str, who: str) -> int | None:
     if who == "root":
         return None if permission in rules.ADMIN_IN_PROJECTS else 403
     return None if rules.ROLES.index(who) >= rules.ROLES.index(least) else 403
+
+
+def test_no_thing_can_be_named_like_a_page_beside_it(portal_site):
+    names = ("{project}", "{name}", "{user}", "{preset}")
+    parts = [path.strip("/").split("/") for _, path, _ in declared(portal_site)]
+    places = {tuple(one[: at + 1]) for one in parts for at in range(len(one))}
+    named = {place[:-1] for place in places if place[-1] in names}
+    words = {place[-1] for place in places if place[:-1] in named and place[-1][0] != "{"}
+    assert words == RESERVED
 
 
 def test_every_page_lets_in_whom_the_table_of_permissions_says(portal_site):

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from millpond.client.cli import cli
 from millpond.client.client import Client
+from millpond.ground.errors import InvalidError
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -58,6 +59,8 @@ def test_versions_are_browsed_looked_into_and_added_to(client, folder):
     assert [column.kind for column in shown.columns] == ["text", "whole number"]
     assert [one.name for one in client.datasets.list(search="D")] == ["d"]
     assert client.datasets.list(search="zz") == []
+    with pytest.raises(InvalidError, match="'new' is kept for Millpond itself"):
+        client.datasets.push(folder, "new")
 
 
 def test_commands_show_files_and_harmless_text(run, folder):

@@ -155,7 +155,9 @@ def test_wrong_files_are_named_all_at_once(http):
     assert fields == expected | {"files.10.path_bytes", "files.11.path_bytes"}
     for body in ({}, {"files": []}, {"files": [], "archive": "0" * 64}):
         assert http.post("/projects/pond/datasets/d/versions", json=body).status_code == 422
-    assert http.push("Bad Name", {"a": b"1"}).status_code == 422
+    for name in ("Bad Name", "new"):
+        refused = http.push(name, {"a": b"1"})
+        assert (refused.status_code, refused.json()["faults"][0]["field"]) == (422, "name")
 
 
 def test_an_archive_is_unpacked_on_the_server(http):

@@ -86,7 +86,7 @@ def test_good_names_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Ann", "-a", "a-", "a/b", "a b", "a@1", "x" * 41, "system", "ä", "a\n"]
+    "name", ["", "Ann", "-a", "a-", "a/b", "a b", "a@1", "x" * 41, "system", "new", "ä", "a\n"]
 )
 def test_bad_names_are_refused(name: str) -> None:
     assert rules.faults_of_name("name", name, 40)

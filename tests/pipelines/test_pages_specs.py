@@ -488,10 +488,11 @@ def test_code_that_cannot_be_a_pipeline_is_refused_at_the_form(portal_site):
         assert 'value="kept"' in other.text
         bad = http.post(at, files=[("archive", ("a.zip", b"PK\x03\x04no"))])
         assert bad.status_code == 422
-        named = http.post(
-            at, files=[("files", ("pipeline.py", CODE.encode()))], data={"name": "A B"}
-        )
-        assert named.status_code == 422
+        for name in ("A B", "new"):
+            files = [("files", ("pipeline.py", CODE.encode()))]
+            named = http.post(at, files=files, data={"name": name})
+            assert named.status_code == 422
+            assert "Choose a" in named.text
 
 
 # Programs -----------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ def test_every_fault_comes_in_one_answer_and_failed_code_names_its_lines(world, 
     assert failed["state"] == "failed"
     assert failed["faults"][0]["line"] == 12
     assert "lesat" in failed["faults"][0]["message"]
+    http.post("/pipelines", {"files": files, "name": "new"}, status=422)
     http.post("/runs", {"pipeline": "broken"}, status=409)
     http.post("/runs", {"pipeline": "absent"}, status=404)
     http.post("/runs", {}, status=422)

@@ -11,7 +11,7 @@ from millpond.client.progress import OnProgress, ignore
 from millpond.client.room import Room
 from millpond.client.uploading import Sent, send_files
 from millpond.client.walking import Hashed, LocalFile, archive_format, find_files, hash_files
-from millpond.ground.address import parse_address
+from millpond.ground.address import check_new_name, parse_address
 from millpond.ground.errors import Fault, InvalidError, NotFoundError
 from millpond.lake.previews.values import Preview
 from millpond.lake.values import Dataset, DatasetVersion, FileEntry, Kind, TreeItem
@@ -101,6 +101,7 @@ class DatasetsRoom(Room):
             add: whether the newest version's files stay, but for those whose paths come anew.
             on_progress: told how far reading and sending are.
         """
+        check_new_name(name)  # Before anything is sent.
         hashed = list(hash_files(files, on_progress))
         sent = send_files(self._transport, self._project(project), hashed, on_progress)
         body: dict[str, object] = {"kind": kind}

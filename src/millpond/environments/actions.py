@@ -9,7 +9,7 @@ from millpond.environments.built import check_source_names
 from millpond.environments.rules import check_requirements
 from millpond.environments.values import Environment, EnvironmentVersion
 from millpond.ground.actor import Actor
-from millpond.ground.address import check_name, parse_address
+from millpond.ground.address import check_name, check_new_name, parse_address
 from millpond.ground.errors import BusyError, ConflictError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import Page, decode_cursor, make_page
@@ -42,7 +42,7 @@ def add_version(
         InvalidError: the name or some lines are not allowed; lists every line that is not.
     """
     require(tx, actor, "environment.write", project_id)
-    check_name(name)
+    check_new_name(name)
     check_requirements(requirements)
     names = check_source_names(build_from_source)
     asked = (requirements, names)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from millpond.audit.actions import note
 from millpond.ground.actor import Actor
-from millpond.ground.address import check_name, parse_address
+from millpond.ground.address import check_name, check_new_name, parse_address
 from millpond.ground.errors import BusyError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import Page, decode_cursor, make_page
@@ -104,7 +104,7 @@ def add_version(
         InvalidError: the name is not allowed.
     """
     require(tx, actor, "dataset.write", project_id)
-    check_name(name)
+    check_new_name(name)
     digest = manifest_key.rpartition("/")[2]
     dataset_id, number, before = _take_number(tx, actor, project_id, name, (digest, kind))
     if before is not None and not number:

@@ -6,7 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
-from millpond.ground.address import check_name
+from millpond.ground.address import check_new_name
 from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.page import Page, decode_cursor, encode_cursor
 from millpond.lake import actions, archives, contents, rules
@@ -161,7 +161,7 @@ def _add_versions(
         `add_to` the files of that version stay, but for those whose paths come anew.
         """
         project_id = _open(call, project, "dataset.write")
-        check_name(name)
+        check_new_name(name)
         entries = _list_files(objects, project_id, asked, limits)
         if asked.add_to is not None:
             before = _find(call, project, name, asked.add_to)[1]

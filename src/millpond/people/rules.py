@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from millpond.ground.address import RESERVED
 from millpond.ground.errors import Fault, InvalidError
 
 ROLES = ("viewer", "editor", "owner")
@@ -111,7 +112,7 @@ PASSWORD_LENGTH_MOST = 1000
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _SECRET_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
-_RESERVED = frozenset({"system", "site", "me", "nobody", "anonymous", "all", "missing"})
+_RESERVED = frozenset({"system", "site", "me", "nobody", "anonymous", "all", "missing"}) | RESERVED
 _COMMON = frozenset(
     {
         "1234567890", "0123456789", "0987654321", "1111111111", "0000000000", "1q2w3e4r5t",

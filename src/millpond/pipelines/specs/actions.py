@@ -5,7 +5,7 @@ from dataclasses import replace
 from millpond.audit.actions import note
 from millpond.environments.actions import add_version as add_environment
 from millpond.ground.actor import Actor
-from millpond.ground.address import check_name, parse_address
+from millpond.ground.address import check_name, check_new_name, parse_address
 from millpond.ground.errors import BusyError, ConflictError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import Page, decode_cursor, make_page
@@ -49,7 +49,7 @@ def push_version(
         InvalidError: the name, or lines of the requirements, are not allowed.
     """
     require(tx, actor, "pipeline.write", project_id)
-    check_name(name)
+    check_new_name(name)
     digest = manifest_key.rpartition("/")[2]
     pipeline_id, newest, before = _claim_number(tx, actor, project_id, name, digest)
     if before is not None:

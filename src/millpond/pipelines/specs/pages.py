@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 from markupsafe import Markup
 
-from millpond.ground.address import is_name, parse_address
+from millpond.ground.address import check_new_name
 from millpond.ground.errors import Fault, InvalidError
 from millpond.lake.values import FileEntry, LakeLimits
 from millpond.people.actions import open_project
@@ -104,8 +104,8 @@ def _add_new(router: APIRouter, tools: _Tools) -> None:
         project_id = open_for(visit, project, "pipeline.write")
         name = form.values.get("name", "").strip() or None
         try:
-            if name is not None and not is_name(name):
-                parse_address(name, "name")
+            if name is not None:
+                check_new_name(name)
             files = _read_code(tools, project_id, form)
             asked = form.to(PipelineIn, name=name, files=[vars(one) for one in files])
             made = push_files(visit, tools.objects, project, files, asked.name)
