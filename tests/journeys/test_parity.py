@@ -21,17 +21,17 @@ PARITY: dict[str, tuple[str, str]] = {
     "DELETE /sessions/current": ("account.sign_out", "logout"),
     "GET /sign-up": ("invitations.look", "sign-up"),
     "POST /sign-up": ("invitations.sign_up", "sign-up"),
-    "GET /invitations": ("invitations.list", "invitation ls"),
+    "GET /invitations": ("invitations.list", "invitation list"),
     "POST /invitations": ("invitations.make", "invitation make"),
     "DELETE /invitations/{invitation}": ("invitations.withdraw", "invitation withdraw"),
     "POST /invitations/accept": ("invitations.accept", "invitation accept"),
-    f"GET {P}/invitations": ("invitations.list_into", "invitation ls"),
+    f"GET {P}/invitations": ("invitations.list_into", "invitation list"),
     f"POST {P}/invitations": ("invitations.make_into", "invitation make"),
     f"DELETE {P}/invitations/{{invitation}}": (
         "invitations.withdraw_into",
         "invitation withdraw",
     ),
-    "GET /sessions": ("account.sessions", "session ls"),
+    "GET /sessions": ("account.sessions", "session list"),
     "DELETE /sessions": ("account.end_sessions", "session end-all"),
     "GET /me": ("account.me", "user me"),
     "PATCH /me": ("account.set_email", "user email"),
@@ -246,3 +246,7 @@ def test_every_command_has_its_routes_or_a_reason() -> None:
     commands = set(leaves(cli))
     assert not named - commands
     assert commands - named == LOCAL.keys()
+
+
+def test_what_lists_is_called_list_everywhere() -> None:
+    assert not [words for words in leaves(cli) if words.split()[-1] == "ls"]

@@ -46,7 +46,7 @@ def make_invitation(call: Call, role: str | None, email: str | None, days: int) 
     call.say(made.link, made)
 
 
-@invitation.command("ls")
+@invitation.command("list")
 @click.option("--all", "is_all", is_flag=True, help="All of the site's; for administrators.")
 @shared
 def list_invitations(call: Call, is_all: bool) -> None:

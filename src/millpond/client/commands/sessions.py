@@ -11,7 +11,7 @@ def session() -> None:
     """List where you are signed in, and end what you do not know."""
 
 
-@session.command("ls")
+@session.command("list")
 @shared
 def list_sessions(call: Call) -> None:
     """List where you are signed in, the newest first."""

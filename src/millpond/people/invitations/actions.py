@@ -106,7 +106,7 @@ def withdraw(tx: Transaction, actor: Actor, invitation_id: str, project: str = "
     if not store.withdraw(tx, invitation_id, project_id):
         raise NotFoundError(
             f"There is no invitation {invitation_id!r} that is still good.",
-            next_step="List them with `millpond invitation ls`.",
+            next_step="List them with `millpond invitation list`.",
             invitation=invitation_id,
         )
     note(tx, actor, "invitation.withdrawn", f"invitation/{invitation_id}", project_id=project_id)
