@@ -153,3 +153,15 @@ def test_a_token_is_shown_once_does_what_it_may_and_is_withdrawn(portal_site: An
         bad = http.post("/profile/tokens", data={**form, "name": "", "days": "9999"})
         assert bad.status_code == 422
         assert 'value="run.read" checked' in bad.text
+
+
+def test_each_page_of_ones_account_is_called_what_its_tab_says(portal_site: Any) -> None:
+    with portal_site.browser("viewer") as http:
+        tabs = re.findall(
+            r'class="nav-link[^"]*" href="(/profile[^"]*)"[^>]*>([^<]+)<', http.get("/profile").text
+        )
+        assert len(tabs) == 5
+        for path, label in tabs:
+            heading = re.search(r"<h1[^>]*>([^<]+)</h1>", http.get(path).text)
+            assert heading
+            assert label.strip().lower() in heading[1].lower()
