@@ -1,10 +1,12 @@
 """The port to a builder of environments."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from millpond.environments.values import EnvironmentPlace, SourceOrder
-from millpond.jobs.port import Lease
+
+if TYPE_CHECKING:  # A node, which builds as well, has no queue and no database.
+    from millpond.jobs.port import Lease
 
 OnLine = Callable[[str], None]
 
@@ -45,7 +47,7 @@ class Builder(Protocol):
 class SourceBuilder(Protocol):
     """Something that locks requirements and builds the packages that are to come from source."""
 
-    def lock(self, order: SourceOrder, lease: Lease, on_line: OnLine) -> str:
+    def lock(self, order: SourceOrder, lease: "Lease", on_line: OnLine) -> str:
         """Lock and build; give the lock, which names the wheels that were built.
 
         Raises:
