@@ -4,12 +4,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from millpond.ground.errors import BusyError
 from millpond.ground.ids import new_id
+from millpond.ground.tls import Peer, peer_of
 from millpond.web.problems import problem_of
+
+PEER = "millpond.peer"
+"""Where ``scope["extensions"]`` holds who the caller's certificate says they are."""
 
 _BESIDE = 64
 """So many connections more are still told that there are too many; what is above is cut off."""
@@ -46,6 +50,8 @@ class BoundedProtocol(H11Protocol):
             return
         if len(self.connections) > self.bounds.connections:
             self.app = _too_many
+        elif peer := _peer_at(transport):
+            self.app = _knowing(self.app, peer)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -77,6 +83,25 @@ class BoundedProtocol(H11Protocol):
 def protocol_within(bounds: Bounds) -> type[BoundedProtocol]:
     """Give the protocol for connections within these bounds."""
     return type("BoundedProtocol", (BoundedProtocol,), {"bounds": bounds})
+
+
+def peer_in(scope: Scope) -> Peer | None:
+    """Give who the caller is by a certificate that the listener checked; None without one."""
+    peer = scope.get("extensions", {}).get(PEER)
+    return peer if isinstance(peer, Peer) else None
+
+
+def _peer_at(transport: asyncio.Transport) -> Peer | None:
+    secret = transport.get_extra_info("ssl_object")
+    return None if secret is None else peer_of(secret.getpeercert())
+
+
+def _knowing(app: ASGIApp, peer: Peer) -> ASGIApp:
+    async def passed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {**scope.get("extensions", {}), PEER: peer}
+        await app(scope, receive, send)
+
+    return passed
 
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
