@@ -33,6 +33,7 @@ from millpond.ground.settings import load_settings
 from millpond.house import House, open_house
 from millpond.people.accounts import actions as accounts
 from millpond.people.actions import add_project, set_member
+from millpond.people.values import NOWHERE
 from millpond.storage import migrate
 from millpond.storage.database import Database, metadata
 from millpond.storage.folder import FolderStore
@@ -432,7 +433,7 @@ class PortalSite:
 
     def token(self, who: str) -> str:
         user = self.users[who]
-        return self.database.change(lambda tx: accounts.add_session(tx, user, "test")).text
+        return self.database.change(lambda tx: accounts.add_session(tx, user, "test", NOWHERE)).text
 
     def cookie(self, who: str) -> tuple[str, str]:
         return self.app.state.session_cookie, self.token(who)

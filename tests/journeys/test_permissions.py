@@ -21,7 +21,7 @@ from millpond.people import rules
 from millpond.people.accounts import actions as accounts
 from millpond.people.actions import add_project, set_member
 from millpond.people.tables import access_token
-from millpond.people.values import User
+from millpond.people.values import NOWHERE, User
 from millpond.storage.database import Database
 from millpond.web.serving import listen, url_of
 
@@ -129,7 +129,7 @@ class Site:
                 lambda tx: accounts.add_token(tx, actor, "narrow", scopes=scopes)
             )
         else:
-            made = self.database.change(lambda tx: accounts.add_session(tx, user, "walk"))
+            made = self.database.change(lambda tx: accounts.add_session(tx, user, "walk", NOWHERE))
         with self.database.transaction() as tx:
             mine = access_token.update().where(access_token.c.id == made.token.id)
             if who == "expired":

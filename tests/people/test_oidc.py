@@ -63,6 +63,11 @@ def test_somebody_new_makes_an_account_and_comes_again(
     with portal_site.browser() as http:
         come_back(http, WITH + "?next=https://evil.example/")
         assert "not yet" not in http.get(PATH).text
+        http.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko Firefox/128.0"
+        come_back(http)
+        shown = http.get("/profile/sessions").text
+        assert "Firefox on Linux" in shown
+        assert "127.0.0.1" in shown
     users = portal_site.database.read(lambda tx: accounts.store.list_users(tx, after="", limit=99))
     assert [user.email for user in users if user.name == "ann-hrn"] == ["ann@uni.example"]
     assert SECRET not in caplog.text

@@ -70,7 +70,11 @@ def test_a_passkey_is_made_and_signs_in_without_a_name(place: Place) -> None:
         assert "HttpOnly" in done.headers["set-cookie"]
         assert "Passkeys" in http.get(PATH).text
         assert "not yet" not in http.get(PATH).text
+        http.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko Firefox/128.0"
         assert place.sign(http).status_code == 204  # And again, with a count that went on.
+        shown = http.get("/profile/sessions").text
+        assert "Firefox on Linux" in shown
+        assert "127.0.0.1" in shown
 
 
 def test_an_answer_counts_once_and_in_its_own_browser_alone(place: Place) -> None:

@@ -15,6 +15,7 @@ from millpond.ground.actor import SYSTEM, Actor
 from millpond.ground.settings import load_settings
 from millpond.people.accounts import actions as accounts
 from millpond.people.actions import add_project
+from millpond.people.values import NOWHERE
 
 HUGE = 10**30
 P = "/projects/birds"
@@ -33,7 +34,7 @@ def ask(database_url: str, tmp_path: Path) -> Iterator[Any]:
         with house.database.transaction() as tx:
             user = accounts.add_user(tx, SYSTEM, "root", is_admin=True)
             add_project(tx, Actor(user.id, "root", is_admin=True), "birds")
-            token = accounts.add_session(tx, user, "t").text
+            token = accounts.add_session(tx, user, "t", NOWHERE).text
 
         def send(method: str, path: str, **rest: Any) -> httpx.Response:
             async def go() -> httpx.Response:

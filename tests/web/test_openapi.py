@@ -27,6 +27,7 @@ from millpond.ground.actor import SYSTEM, Actor
 from millpond.ground.settings import load_settings
 from millpond.people.accounts import actions as accounts
 from millpond.people.actions import add_project, set_member
+from millpond.people.values import NOWHERE
 from millpond.web.serving import listen, url_of
 
 PROJECT = "birds"
@@ -92,7 +93,7 @@ def fill(house: main.House) -> dict[str, str]:
         owner = Actor(users["root"].id, "root", is_admin=True)
         add_project(tx, owner, PROJECT)
         set_member(tx, owner, PROJECT, "viewer", "viewer")
-        return {name: accounts.add_session(tx, users[name], "t").text for name in users}
+        return {name: accounts.add_session(tx, users[name], "t", NOWHERE).text for name in users}
 
 
 @pytest.mark.slow

@@ -312,7 +312,7 @@ def _withdraw(tx: Transaction, actor: Actor, token_id: str) -> None:
     note(tx, actor, "token.withdrawn", f"token/{token_id}")
 
 
-def add_session(tx: Transaction, user: User, where: str, device: Device = NOWHERE) -> NewToken:
+def add_session(tx: Transaction, user: User, where: str, device: Device) -> NewToken:
     """Make a session for somebody who has proved who they are."""
     made = _new_token(tx, user.id, "session", where, tx.now + rules.SESSION_LIFE, None, device)
     actor = Actor(user.id, user.name, user.is_admin, token_id=made.token.id)

@@ -11,7 +11,7 @@ from millpond.people.actions import require
 from millpond.people.oidc import rules, store
 from millpond.people.oidc.provider import Provider
 from millpond.people.oidc.values import Claims, Identity
-from millpond.people.values import NewToken, User
+from millpond.people.values import Device, NewToken, User
 from millpond.people.ways import refuse_no_way_in
 from millpond.storage.database import Transaction
 
@@ -85,7 +85,7 @@ def unlink(tx: Transaction, actor: Actor, identity_id: str) -> None:
     note(tx, actor, "identity.unlinked", f"identity/{identity_id}", before=before)
 
 
-def sign_in(tx: Transaction, provider: Provider, claims: Claims, address: str) -> NewToken:
+def sign_in(tx: Transaction, provider: Provider, claims: Claims, device: Device) -> NewToken:
     """Give a session to whom a provider has named.
 
     Nobody is found by their address for mail, which providers let people choose.
@@ -103,7 +103,7 @@ def sign_in(tx: Transaction, provider: Provider, claims: Claims, address: str) -
         raise NotAllowedError(
             "The account is disabled.", next_step="Ask an administrator to let you in again."
         )
-    return accounts.add_session(tx, user, f"{provider.name} from {address}")
+    return accounts.add_session(tx, user, provider.name, device)
 
 
 def _make_user(tx: Transaction, provider: Provider, claims: Claims) -> User:

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from millpond.ground.errors import ConflictError, NotAllowedError
 from millpond.ground.settings import ProviderSettings
+from millpond.people.accounts.devices import address_of, device_of
 from millpond.people.oidc import actions, rules, tasks
 from millpond.people.oidc.provider import Provider
 from millpond.people.oidc.values import Back, Identity
@@ -45,7 +46,7 @@ def _add_way_there(router: APIRouter, portal: Portal, providers: Mapping[str, Pr
             asked = urlencode({"next": own_path(wanted)})
             return RedirectResponse(f"{portal.url}/sign-in/with/{name}?{asked}", 303)
         address = tasks.begin(
-            visit.change, provider, browser, _address(visit), then=own_path(wanted)
+            visit.change, provider, browser, address_of(visit.request), then=own_path(wanted)
         )
         return _sent(portal, address, browser)
 
@@ -60,7 +61,12 @@ def _add_way_there(router: APIRouter, portal: Portal, providers: Mapping[str, Pr
             )
         provider, browser = tasks.find_provider(providers, name), _browser(visit)
         address = tasks.begin(
-            visit.change, provider, browser, _address(visit), link_to=visit.actor, then=_PATH
+            visit.change,
+            provider,
+            browser,
+            address_of(visit.request),
+            link_to=visit.actor,
+            then=_PATH,
         )
         return _sent(portal, address, browser)
 
@@ -83,7 +89,7 @@ def _add_way_back(router: APIRouter, portal: Portal, providers: Mapping[str, Pro
             provider,
             visit.request.cookies.get(_COOKIE, ""),
             Back(state, code, error, error_description, iss),
-            _address(visit),
+            device_of(visit.request),
             actor=visit.actor,
         )
         if isinstance(made, Identity):
@@ -156,7 +162,3 @@ def _sent(portal: Portal, address: str, browser: str) -> Response:
 def _browser(visit: AnyVisit | Visit) -> str:
     """Give the browser's secret; the same for all tabs that are away at once."""
     return visit.request.cookies.get(_COOKIE, "") or secrets.token_urlsafe(32)
-
-
-def _address(visit: AnyVisit | Visit) -> str:
-    return visit.request.client.host[:64] if visit.request.client else ""

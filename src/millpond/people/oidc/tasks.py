@@ -11,7 +11,7 @@ from millpond.people.accounts.tasks import Change
 from millpond.people.oidc import actions, rules, store
 from millpond.people.oidc.provider import Provider
 from millpond.people.oidc.values import Back, Identity
-from millpond.people.values import NewToken
+from millpond.people.values import Device, NewToken
 from millpond.storage.database import Transaction
 
 
@@ -70,7 +70,7 @@ def finish(
     provider: Provider,
     browser: str,
     back: Back,
-    address: str,
+    device: Device,
     *,
     actor: Actor | None,
 ) -> tuple[NewToken | Identity, str]:
@@ -88,7 +88,7 @@ def finish(
         raise _strayed()
     claims = provider.redeem(back, rules.ask_of(browser, back.state), now)
     if away.user_id is None:
-        return change(lambda tx: actions.sign_in(tx, provider, claims, address)), away.next
+        return change(lambda tx: actions.sign_in(tx, provider, claims, device)), away.next
     if actor is None or actor.user_id != away.user_id:
         raise _strayed()
     return change(lambda tx: actions.link(tx, actor, provider, claims)), away.next

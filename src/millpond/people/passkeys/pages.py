@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from millpond.ground.errors import ConflictError
+from millpond.people.accounts.devices import address_of, device_of
 from millpond.people.passkeys import actions, rules, tasks
 from millpond.people.passkeys.requests import (
     NewPasskeyName,
@@ -65,7 +66,7 @@ def _add_making(router: APIRouter, portal: Portal) -> None:
             browser,
             visit.change(
                 lambda tx: tasks.begin_making(
-                    tx, visit.actor, body.name.strip(), place, browser, _address(visit)
+                    tx, visit.actor, body.name.strip(), place, browser, address_of(visit.request)
                 )
             ),
         )
@@ -92,14 +93,16 @@ def _add_sign_in(router: APIRouter, portal: Portal) -> None:
         return _asked(
             portal,
             browser,
-            visit.change(lambda tx: tasks.begin_sign_in(tx, place, browser, _address(visit))),
+            visit.change(
+                lambda tx: tasks.begin_sign_in(tx, place, browser, address_of(visit.request))
+            ),
         )
 
     @router.post(_SIGN_IN, **open_page())
     def sign_in(visit: AnyVisitIn, body: PasskeySignInRequest) -> Response:
         """Sign in with what a passkey has signed."""
-        place = _place(portal, visit)
-        made = tasks.sign_in(visit.change, place, _browser(visit), body.credential, _address(visit))
+        place, device = _place(portal, visit), device_of(visit.request)
+        made = tasks.sign_in(visit.change, place, _browser(visit), body.credential, device)
         answer = _done(portal.go(visit, own_path(body.next)))
         portal.sign_in_cookie(answer, made.text, made.token.expires_at)
         return answer
@@ -125,10 +128,6 @@ def _done(answer: Response) -> Response:
 
 def _browser(visit: AnyVisit | Visit) -> str:
     return visit.request.cookies.get(_COOKIE, "")
-
-
-def _address(visit: AnyVisit | Visit) -> str:
-    return visit.request.client.host[:64] if visit.request.client else ""
 
 
 def _find_place(portal: Portal, visit: AnyVisit | Visit) -> Place | None:

@@ -12,7 +12,7 @@ from millpond.people.passkeys import actions, ceremony, rules, store
 from millpond.people.passkeys.requests import MadeCredential, SignedCredential
 from millpond.people.passkeys.values import Passkey, Place
 from millpond.people.tries import count_try, forgive_tries
-from millpond.people.values import NewToken
+from millpond.people.values import Device, NewToken
 from millpond.storage.database import Transaction
 
 _BYTES = 32
@@ -56,7 +56,7 @@ def begin_sign_in(tx: Transaction, place: Place, browser: str, address: str) -> 
 
 
 def sign_in(
-    change: Change, place: Place, browser: str, sent: SignedCredential, address: str
+    change: Change, place: Place, browser: str, sent: SignedCredential, device: Device
 ) -> NewToken:
     """Give a session for what a passkey has signed.
 
@@ -66,7 +66,7 @@ def sign_in(
     """
     digest = digest_of_token(sent.id.rstrip("="))
     name = f"passkey {digest[:40]}"
-    change(lambda tx: count_try(tx, name, address))
+    change(lambda tx: count_try(tx, name, device.address))
     challenge = _take_back(change, browser, sent, None)
     kept = change(lambda tx: store.find_passkey(tx, digest))
     if kept is None:
@@ -79,8 +79,8 @@ def sign_in(
             raise _unknown()
         if not store.mark_used(tx, kept, count, tx.now):
             raise ceremony.refused("It was used or removed at the same moment")
-        forgive_tries(tx, name, address)
-        return add_session(tx, user, f"passkey from {address}")
+        forgive_tries(tx, name, device.address)
+        return add_session(tx, user, "passkey", device)
 
     return change(settle)
 
