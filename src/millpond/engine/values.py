@@ -65,11 +65,13 @@ class StagedInput:
         path: where, relative; a name that is not UTF-8 comes with surrogate escapes.
         url: where its bytes are, for example ``object:KEY``.
         size: in bytes.
+        digest: sha256 of its bytes, in hexadecimal; empty when it is not known.
     """
 
     path: str
     url: str
     size: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)

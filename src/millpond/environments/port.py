@@ -3,12 +3,21 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from millpond.environments.rules import python_of
 from millpond.environments.values import EnvironmentPlace, SourceOrder
+from millpond.ground.canonical import digest_of_bytes
 
 if TYPE_CHECKING:  # A node, which builds as well, has no queue and no database.
     from millpond.jobs.port import Lease
 
 OnLine = Callable[[str], None]
+LOCK_SCHEME = "lock:"
+"""What the name begins with by which a task tells a node of its environment."""
+
+
+def name_for_nodes(lock_text: str) -> tuple[str, str]:
+    """Give the name of a lock's environment where nodes make it, and its Python, as ``3.11``."""
+    return f"{LOCK_SCHEME}{digest_of_bytes(lock_text.encode())}", python_of(lock_text)
 
 
 class Builder(Protocol):

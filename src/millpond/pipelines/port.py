@@ -1,12 +1,13 @@
 """The tools that compiling and running need; ``main`` gives them."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from millpond.engine.port import OnDone, OnProgress
 from millpond.engine.values import TaskSpec
-from millpond.environments.port import Builder
+from millpond.environments.port import Builder, name_for_nodes
 from millpond.pipelines.outputs.values import Collected
 from millpond.pipelines.values import RunCollection
 from millpond.storage.database import Database
@@ -56,7 +57,19 @@ class Pace:
 
 @dataclass(frozen=True)
 class PipelineTools:
-    """What compiling and running are given."""
+    """What compiling and running are given.
+
+    Attributes:
+        database: facts.
+        objects: bytes.
+        dispatcher: runs tasks.
+        builder: makes environments on this machine.
+        collect: writes a run's outputs.
+        version: of Millpond.
+        pace: limits and rhythms.
+        makes_environments: whether they are made here, before a task is handed over; else the
+            node that it goes to makes them.
+    """
 
     database: Database
     objects: ObjectStore
@@ -65,3 +78,22 @@ class PipelineTools:
     collect: Collect
     version: str = ""
     pace: Pace = field(default_factory=Pace)
+    makes_environments: bool = True
+
+
+def environment_of(tools: PipelineTools, lock: str) -> tuple[str, str]:
+    """Give what a task is told of its environment, and the version of its Python.
+
+    Here it is the folder, made when it is not there. Where tasks run on nodes, it is the lock's
+    digest: each node makes it for itself, when a task first needs it.
+
+    Raises:
+        InvalidError: it can't be made of this lock.
+        BusyError: not now.
+    """
+    if not lock:
+        return "", platform.python_version()
+    if not tools.makes_environments:
+        return name_for_nodes(lock)
+    place = tools.builder.ensure(lock, lambda _: None)
+    return str(place.path), place.python_version

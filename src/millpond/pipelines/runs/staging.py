@@ -113,7 +113,10 @@ class Staging:
             entry=self._entry(step, tried, name, items, sum(p.stored.size for p in over)),
             inputs=tuple(
                 StagedInput(
-                    f"{argument}/{part.stored.path}", f"object:{part.stored.key}", part.stored.size
+                    f"{argument}/{part.stored.path}",
+                    f"object:{part.stored.key}",
+                    part.stored.size,
+                    part.stored.digest,
                 )
                 for argument, parts in staged.items()
                 for part in parts

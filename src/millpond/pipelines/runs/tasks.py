@@ -12,7 +12,7 @@ from millpond.ground.errors import BusyError, MillpondError, TooManyError
 from millpond.jobs.port import Handler, Lease, LeaseLostError
 from millpond.jobs.values import Job
 from millpond.pipelines.outputs.values import Collected
-from millpond.pipelines.port import PipelineTools
+from millpond.pipelines.port import PipelineTools, environment_of
 from millpond.pipelines.runs import store
 from millpond.pipelines.runs.actions import tell_state
 from millpond.pipelines.runs.driver import CancelledError, Driver
@@ -117,13 +117,11 @@ def _work(tools: PipelineTools, lease: Lease, loaded: Loaded, read_secrets: Read
         raise CancelledError
     try:
         loaded = replace(loaded, secrets=_read_secrets(tools, loaded, read_secrets))
-        place = tools.builder.ensure(loaded.lock, lambda _: None) if loaded.lock else None
+        environment, python = environment_of(tools, loaded.lock)
         tools.database.change(lambda tx: _begin(tx, lease, loaded))
         code = stage_code(tools.objects, loaded.run.project_id, loaded.code_key)
-        environment = "" if place is None else str(place.path)
         driver = Driver(tools, lease, loaded, Staging(tools.objects, loaded, environment, code))
         driver.drive()
-        python = platform.python_version() if place is None else place.python_version
         return _finish(tools, loaded, driver, python)
     except MillpondError as fault:
         if isinstance(fault, BusyError | TooManyError) and lease.job.tries < lease.job.max_tries:

@@ -17,7 +17,7 @@ from millpond.jobs.values import Job
 from millpond.kit.compile import SPEC_FILE
 from millpond.lake.manifests import read_manifest
 from millpond.lake.values import object_key
-from millpond.pipelines.port import PipelineTools
+from millpond.pipelines.port import PipelineTools, environment_of
 from millpond.pipelines.single import run_task
 from millpond.pipelines.specs import store
 from millpond.pipelines.specs.actions import COMPILE_KIND
@@ -111,9 +111,7 @@ def _look_again(tools: PipelineTools, lease: Lease) -> None:
 
 def _compile(tools: PipelineTools, lease: Lease, loaded: _Loaded) -> _Outcome:
     try:
-        environment = ""
-        if loaded.lock:
-            environment = str(tools.builder.ensure(loaded.lock, lambda _: None).path)
+        environment, _ = environment_of(tools, loaded.lock)
         task = _task(tools, lease, loaded, environment)
         share = f"{loaded.project_id}/{task.user_id}"
         report = run_task(tools, lease, task, share)
@@ -149,7 +147,9 @@ def _task(tools: PipelineTools, lease: Lease, loaded: _Loaded, environment: str)
 def stage_code(objects: ObjectStore, project_id: str, manifest: str) -> tuple[StagedInput, ...]:
     """Give the files of a code manifest as a task stages them."""
     return tuple(
-        StagedInput(each.os_path, f"object:{object_key(project_id, each.digest)}", each.size)
+        StagedInput(
+            each.os_path, f"object:{object_key(project_id, each.digest)}", each.size, each.digest
+        )
         for each in read_manifest(objects, manifest).files
     )
 
