@@ -168,6 +168,7 @@ LOCAL = {
     "demo": "is made of the other verbs",
     "completion": "prints a script for the shell",
     "project use": "keeps a name on this machine",
+    "project rename": "is a change of a project",
     "project archive": "is a change of a project",
     "project revive": "is a change of a project",
     "session end": "withdraws a token, which a session is",

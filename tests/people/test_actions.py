@@ -161,6 +161,25 @@ def test_an_archived_project_can_be_read_and_brought_back(database: Database, an
     do(database, actions.require, ann, "dataset.write", made.id)
 
 
+def test_a_project_is_renamed_and_all_in_it_stays(database: Database, ann: Actor) -> None:
+    made = do(database, actions.add_project, ann, "birds")
+    do(database, actions.add_project, ann, "fish")
+    do(database, actions.set_secret, ann, "birds", "KEY", "value", box=BOX)
+    for name in ("fish", "No Name", "new"):
+        with pytest.raises((ConflictError, InvalidError)):
+            do(database, actions.change_project, ann, "birds", new_name=name)
+    renamed = do(database, actions.change_project, ann, "birds", new_name="songbirds")
+    assert (renamed.id, renamed.name, renamed.role) == (made.id, "songbirds", "owner")
+    with pytest.raises(NotFoundError):
+        do(database, actions.open_project, ann, "birds", "project.read")
+    kept = database.read(lambda tx: actions.secret_values(tx, made.id, ["KEY"], box=BOX))
+    assert kept == {"KEY": "value"}
+    newest, *_, first = database.read(lambda tx: list_entries(tx, made.id)).items
+    assert (newest.before["name"], newest.after["name"]) == ("birds", "songbirds")
+    assert (newest.target, first.target) == ("project/birds", "project/birds")
+    assert do(database, actions.add_project, ann, "birds").id != made.id  # The old name is free.
+
+
 def test_an_administrator_sees_to_projects_without_seeing_their_data(
     database: Database, ann: Actor, root: Actor
 ) -> None:

@@ -1,10 +1,14 @@
 """Pages of projects, members and secrets, and the home page, as a browser gets them."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from millpond.client.cli import cli
 from millpond.people import actions
 from millpond.people.values import ProjectFilter
 
@@ -121,6 +125,21 @@ def test_a_project_is_described_archived_and_brought_back(portal_site: Any) -> N
         )
         http.post("/projects/birds/settings", data={"is_archived": "false"})
         assert "This project is archived" not in http.get("/projects/birds").text
+
+
+def test_a_project_is_renamed_with_a_warning_before(portal_site: Any) -> None:
+    with portal_site.browser("owner") as http:
+        shown = http.get("/projects/birds/settings").text
+        assert 'data-confirm="Rename birds?"' in shown
+        http.post("/projects/new", data={"name": "fish"})
+        for name, status in (("fish", 409), ("Not good", 422), ("", 422)):
+            refused = http.post("/projects/birds/settings", data={"name": name})
+            assert refused.status_code == status, name
+            assert 'class="alert' in refused.text
+        done = http.post("/projects/birds/settings", data={"name": "songbirds"})
+        assert done.headers["location"] == "/projects/songbirds"
+        assert "The project birds is called songbirds now." in http.get("/projects/songbirds").text
+        assert http.get("/projects/birds").status_code == 404
 
 
 @pytest.mark.parametrize(("who", "status"), [("editor", 403), ("viewer", 403), ("stranger", 404)])
@@ -243,3 +262,22 @@ def test_a_panel_is_given_alone_to_be_put_into_its_page(portal_site: Any) -> Non
             assert http.get(f"{base}/panels/50", headers=headers).status_code == 404
     with portal_site.browser("stranger") as http:
         assert http.get("/projects/birds/panels/0").status_code == 404
+
+
+def test_the_command_line_goes_along_to_the_new_name(portal_site: Any, tmp_path: Path) -> None:
+    environment = {
+        "MILLPOND_URL": portal_site.url,
+        "MILLPOND_TOKEN": portal_site.token("owner"),
+        "MILLPOND_PROJECT": "",
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(cli, arguments, env=environment)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    run("project", "use", "birds")
+    assert "called 'songbirds' now" in run("project", "rename", "birds", "songbirds", "--yes")
+    assert json.loads(run("project", "show", "--json"))["name"] == "songbirds"

@@ -148,10 +148,18 @@ class ProjectsRoom(Room):
         return self._transport.read(Project, self._in(name))
 
     def change(
-        self, name: str, *, description: str | None = None, is_archived: bool | None = None
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        description: str | None = None,
+        is_archived: bool | None = None,
     ) -> Project:
-        """Describe, archive or revive a project."""
-        asked = {"description": description, "is_archived": is_archived}
+        """Rename, describe, archive or revive a project.
+
+        With another name, addresses that hold the old one stop working.
+        """
+        asked = {"name": new_name, "description": description, "is_archived": is_archived}
         change = {key: value for key, value in asked.items() if value is not None}
         return decode(Project, self._transport.patch(place("projects", name), change))
 

@@ -152,9 +152,7 @@ def add_project(tx: Transaction, actor: Actor, name: str, description: str = "")
     rules.refuse("The project", rules.faults_of_name("name", name, PROJECT_NAME_LENGTH))
     made = Project(new_id("project"), name, description, is_archived=False, made_at=tx.now, role="")
     if not store.add_project(tx, made):
-        raise ConflictError(
-            f"The name {name!r} is taken.", next_step="Choose another name.", name=name
-        )
+        raise _taken(name)
     if actor != SYSTEM:
         store.set_role(tx, made.id, actor.user_id, "owner")
         made = replace(made, role="owner")
@@ -186,28 +184,43 @@ def change_project(
     actor: Actor,
     name: str,
     *,
+    new_name: str | None = None,
     description: str | None = None,
     is_archived: bool | None = None,
 ) -> Project:
     """Change a project; what is None stays.
 
+    All else knows it by its id, so a new name leaves it whole; addresses that hold the old name
+    stop working, and the record keeps it.
+
     Raises:
-        ConflictError: it is archived, and stays so.
+        InvalidError: the new name is not good.
+        ConflictError: it is archived, and stays so; or the new name is taken.
     """
     before = open_project(tx, actor, name, "project.write")
     store.lock_project(tx, before.id)
     if before.is_archived and is_archived is not False:
         raise _archived(before)
-    wanted = {"description": description, "is_archived": is_archived}
+    if new_name is not None and new_name != name:
+        rules.refuse("The project", rules.faults_of_name("name", new_name, PROJECT_NAME_LENGTH))
+        if not store.is_free(tx, new_name):
+            raise _taken(new_name)
+    wanted = {"name": new_name, "description": description, "is_archived": is_archived}
     values = {field: value for field, value in wanted.items() if value is not None}
     if values:
         store.change_project(tx, before.id, **values)
-    after = open_project(tx, actor, name, "project.write")
+    after = open_project(tx, actor, new_name or name, "project.write")
     note(
         tx, actor, "project.changed", f"project/{name}",
         project_id=before.id, before=_facts(before), after=_facts(after),
     )  # fmt: skip
     return after
+
+
+def _taken(name: str) -> ConflictError:
+    return ConflictError(
+        f"The name {name!r} is taken.", next_step="Choose another name.", name=name
+    )
 
 
 def _facts(found: Project) -> dict[str, object]:

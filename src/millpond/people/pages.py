@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse, Response
 
 from millpond.audit.targets import Targets
-from millpond.ground.errors import Fault, InvalidError, MillpondError, NotFoundError
+from millpond.ground.errors import ConflictError, Fault, InvalidError, MillpondError, NotFoundError
 from millpond.people import actions, overview
 from millpond.people.requests import MemberRequest, ProjectChange, ProjectRequest, SecretRequest
 from millpond.people.rules import ROLES
@@ -233,25 +233,28 @@ def _add_settings(router: APIRouter, tools: _Tools) -> None:
 
     @router.post(_P + "/settings", **page("project.write"))
     def change_project(visit: VisitIn, project: str, form: FormIn) -> Response:
-        """Describe a project, archive it or bring it back."""
+        """Describe a project, rename it, archive it or bring it back."""
         is_archived = form.values.get("is_archived")
         words = {
             "true": "It is archived and takes no changes.",
             "false": "It can be changed again.",
         }
         try:
-            body = form.to(ProjectChange, **_typed(form, "description"))
-            actions_wanted = body.model_dump(exclude_unset=True)
-            visit.change(
-                lambda tx: actions.change_project(tx, visit.actor, project, **actions_wanted)
+            body = form.to(ProjectChange, **_typed(form, "name"), **_typed(form, "description"))
+            wanted = body.model_dump(exclude_unset=True)
+            wanted["new_name"] = wanted.pop("name", None)
+            found = visit.change(
+                lambda tx: actions.change_project(tx, visit.actor, project, **wanted)
             )
-        except InvalidError as fault:
+        except (InvalidError, ConflictError) as fault:
             found = visit.read(
                 lambda tx: actions.open_project(tx, visit.actor, project, "project.write")
             )
             return _again(tools, visit, "people/settings.html", form, fault, found=found)
         said = words.get(is_archived or "", "The description is changed.")
-        return tools.portal.go(visit, f"/projects/{project}", said)
+        if found.name != project:
+            said = f"The project {project} is called {found.name} now."
+        return tools.portal.go(visit, f"/projects/{found.name}", said)
 
 
 def _add_leaving(router: APIRouter, tools: _Tools) -> None:

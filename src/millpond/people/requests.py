@@ -93,8 +93,12 @@ class ProjectRequest(_Request):
 
 
 class ProjectChange(_Request):
-    """Change a project; what is left out stays."""
+    """Change a project; what is left out stays.
 
+    With another name, addresses that hold the old one stop working.
+    """
+
+    name: _Name | None = None
     description: Annotated[str, Field(max_length=2000)] | None = None
     is_archived: bool | None = None
 

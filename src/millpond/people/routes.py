@@ -56,8 +56,12 @@ def _add_projects(router: APIRouter) -> None:
 
     @router.patch("/projects/{project}", tags=["projects"], **needs("project.write"))
     def change_project(call: CallIn, project: str, body: ProjectChange) -> Project:
-        """Change a project; what is left out stays."""
+        """Change a project; what is left out stays.
+
+        With another name, addresses that hold the old one stop working.
+        """
         wanted = body.model_dump(exclude_unset=True)
+        wanted["new_name"] = wanted.pop("name", None)
         return call.change(lambda tx: actions.change_project(tx, call.actor, project, **wanted))
 
 

@@ -54,9 +54,14 @@ def list_projects(
     return [_project(row) for row in tx.rows(query)]
 
 
+def is_free(tx: Transaction, name: str) -> bool:
+    """Tell whether no project has this name."""
+    return tx.one(sa.select(project.c.id).where(project.c.name == name)) is None
+
+
 def add_project(tx: Transaction, made: Project) -> bool:
     """Write a new project; tell whether the name was free."""
-    if tx.one(sa.select(project.c.id).where(project.c.name == made.name)) is not None:
+    if not is_free(tx, made.name):
         return False
     values = {name: value for name, value in vars(made).items() if name != "role"}
     tx.execute(project.insert().values(**values))

@@ -90,6 +90,26 @@ def change_project(call: Call, name: str, description: str | None) -> None:
     call.say(f"Changed {found.name!r}.", found)
 
 
+@project.command("rename")
+@click.argument("name")
+@click.argument("new_name")
+@yes_option
+@shared
+def rename_project(call: Call, name: str, new_name: str, yes: bool) -> None:
+    """Give the project NAME the name NEW_NAME; addresses with the old one stop working."""
+    call.confirm(
+        f"Rename the project {name!r} to {new_name!r}? Links, scripts and commands with the old"
+        " name stop working, and somebody else may take it.",
+        yes=yes,
+    )
+    with call.client() as client:
+        found = client.projects.change(name, new_name=new_name)
+    if call.config().project == name:
+        call.change_config(project=found.name)
+        call.tell(f"Commands work in {found.name!r} now.")
+    call.say(f"The project {name!r} is called {found.name!r} now.", found)
+
+
 @project.command("archive")
 @click.argument("name")
 @yes_option
