@@ -86,4 +86,5 @@ task = sa.Table(
     sa.Column("outputs", sa.JSON(none_as_null=True)),  # A few files; many lie in an object.
     sa.Column("outputs_key", sa.String(400), nullable=False),
     sa.Index("ix_task_run_id_number", "run_id", "number", unique=True),
+    sa.Index("ix_task_ended_at", "ended_at"),  # Sums by day ask for a span of days.
 )
