@@ -57,8 +57,10 @@ def draw() -> str:
     parts = [HEAD + "\n".join(f"| {code} | {text} |" for code, text in MEANINGS.items()) + "\n"]
     for path, command in walk(cli, ("millpond",)):
         ctx: click.Context | None = None
-        for name in path:
-            ctx = click.Context(command, info_name=name, parent=ctx, terminal_width=92)
+        for at, name in enumerate(path, 1):
+            # A parent's arguments would stand in its usage line as well.
+            one = command if at == len(path) else click.Group(name)
+            ctx = click.Context(one, info_name=name, parent=ctx, terminal_width=92)
         assert ctx is not None
         text = command.get_help(ctx).rstrip()
         parts.append(
