@@ -23,6 +23,7 @@ from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.settings import Settings
 from millpond.jobs.mail import open_post
 from millpond.jobs.port import Ending
+from millpond.machines.meters import Sampler
 from millpond.people.accounts import store as account_store
 from millpond.people.accounts.uses import LastUses
 from millpond.people.letters import Post
@@ -36,6 +37,7 @@ from millpond.storage import migrate
 from millpond.storage.database import Database
 from millpond.storage.opening import open_database, open_objects
 from millpond.storage.port import ObjectStore
+from millpond.watch.recording import Recorder
 from millpond.web import metrics, sse
 
 
@@ -55,6 +57,7 @@ class House:
     builder: UvBuilder
     hub: sse.EventHub
     meters: metrics.Meters
+    recorder: Recorder
     uses: LastUses
     passwords: Passwords
     post: Post | None
@@ -110,6 +113,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             builder=builder,
             hub=sse.EventHub(database),
             meters=metrics.Meters(),
+            recorder=Recorder(database, Sampler([Path("/"), data]).sample),
             uses=LastUses(),
             passwords=Passwords(
                 passes=settings.people.argon2_passes,

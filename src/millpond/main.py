@@ -73,6 +73,7 @@ from millpond.storage.chores import Chore, Housekeeper
 from millpond.storage.database import Transaction
 from millpond.storage.folder import FolderStore
 from millpond.storage.locking import FolderLock
+from millpond.watch import actions as watch
 from millpond.web import health, metrics, sse
 from millpond.web.frame import build_frame
 from millpond.web.hosts import Hosts
@@ -229,6 +230,7 @@ def serve(settings: Settings, data: Path) -> None:
             def ready() -> None:
                 pool.start()
                 keeper.start()
+                house.recorder.start()
                 lock.announce(url, VERSION)
                 _say(f"Millpond is ready at {url}")
                 if code := house.database.change(accounts.make_setup_code):
@@ -246,6 +248,7 @@ def serve(settings: Settings, data: Path) -> None:
             finally:
                 pool.stop(chosen.stop_seconds)  # First, so that its handlers give their jobs back.
                 house.dispatcher.close()
+                house.recorder.stop()
                 keeper.stop()
 
 
@@ -254,6 +257,7 @@ def _chores(house: House) -> list[Chore]:
     return [
         Chore(seconds, lambda tx: audit.seal_if_due(tx, key, seconds), at_end=True),
         Chore(_MINUTE, house.uses.write, at_end=True),
+        Chore(_MINUTE, watch.tidy),
         Chore(_HOUR, events.forget_old),
         Chore(_HOUR, lambda tx: upload_parts.clear(tx, house.objects)),
         Chore(_DAY, jobs.forget_old),
