@@ -241,6 +241,8 @@ class NodeInfo:
         gpus: graphics processors.
         free_gpus: of these, not taken.
         is_draining: whether it takes no more tasks.
+        paused: why a guard gives it no new tasks now; empty when it may have some.
+        labels: words about it.
     """
 
     name: str
@@ -253,6 +255,8 @@ class NodeInfo:
     gpus: int = 0
     free_gpus: int = 0
     is_draining: bool = False
+    paused: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 _PLAIN = re.compile(rb"[A-Za-z0-9._/-]")
