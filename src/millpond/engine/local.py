@@ -54,6 +54,7 @@ class LocalEngine:
         isolate: bool = True,
         unisolated: Callable[[], rules.Unisolated] = rules.Unisolated,
         uids: tuple[int, int] = rules.UIDS,
+        name: str = NODE,
     ) -> None:
         """Take the scratch folder over and find out what this machine can do.
 
@@ -68,7 +69,9 @@ class LocalEngine:
             isolate: False runs programs without a sandbox even where there could be one.
             unisolated: asked before each task that would run without a sandbox.
             uids: range of uids for users' sandboxes.
+            name: of this node.
         """
+        self.name = name
         self._transfer, self._unisolated = transfer, unisolated
         self._scratch = Scratch(scratch)
         self._starter = Starter()
@@ -108,7 +111,7 @@ class LocalEngine:
                     f"The task {task.key} is running.",
                     next_step="Wait for it, or cancel it first.",
                 )
-            if not rules.fits(task, here) or node not in ("", NODE):
+            if not rules.fits(task, here) or node not in ("", self.name):
                 raise BusyError(
                     "No node has room for the task now.", next_step="Try when a task has ended."
                 )
@@ -148,7 +151,7 @@ class LocalEngine:
     def drain(self, node: str) -> None:
         """Take no more tasks."""
         with self._lock:
-            self._is_draining = self._is_draining or node == NODE
+            self._is_draining = self._is_draining or node == self.name
 
     def close(self) -> None:
         """Cancel what runs, wait for it, stop every sandbox and remove every trace."""
@@ -169,7 +172,7 @@ class LocalEngine:
     def _node(self) -> NodeInfo:
         limits = [run.task.limits for run in self._running.values()]
         return NodeInfo(
-            name=NODE,
+            name=self.name,
             slots=self._slots,
             free_slots=self._slots - sum(each.cpu_slots for each in limits),
             memory_bytes=self._memory,
@@ -181,7 +184,7 @@ class LocalEngine:
 
     def _drive(self, run: _Running) -> None:
         """Run one task from staging to its report, whatever happens on the way."""
-        attempt = Attempt(run.task, run.tell, self._transfer, NODE, self._maker.seen_by)
+        attempt = Attempt(run.task, run.tell, self._transfer, self.name, self._maker.seen_by)
         try:
             report = self._work(run, attempt)
         except CancelledError:
