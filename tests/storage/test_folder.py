@@ -8,6 +8,7 @@ import pytest
 
 from millpond.ground.errors import BusyError, ConflictError
 from millpond.storage import folder, signing
+from millpond.storage.flushing import flush_file_system
 from millpond.storage.folder import FolderStore
 
 
@@ -114,4 +115,4 @@ def test_the_key_file_is_made_once_and_private(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the call: run it there")
 def test_the_file_system_is_flushed_in_one_call(folder_store):
-    assert folder._flush_file_system(folder_store._objects)
+    assert flush_file_system(folder_store._objects)

@@ -1,6 +1,5 @@
 """The object store on a folder of this machine."""
 
-import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from uuid import uuid4
 from millpond.ground.clock import Clock, SystemClock
 from millpond.ground.errors import BusyError
 from millpond.storage import signing
+from millpond.storage.flushing import flush, flush_file_system
 from millpond.storage.port import (
     CHUNK_BYTES,
     Method,
@@ -101,7 +101,7 @@ class FolderStore:
         path = self._path(key)
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
             path.unlink()
-            _flush_folder(path.parent)
+            flush(path.parent)
             with suppress(OSError):
                 for folder in path.parents:
                     if folder == self._objects:
@@ -161,9 +161,9 @@ class FolderStore:
         return False
 
     def _flush(self, paths: Sequence[Path]) -> None:
-        if len(paths) <= _FEW or not _flush_file_system(self._objects):
+        if len(paths) <= _FEW or not flush_file_system(self._objects):
             for path in paths:
-                _flush_folder(path)
+                flush(path)
 
 
 def _make_folder(path: Path) -> None:
@@ -230,31 +230,10 @@ def _walk(folder: str, start: str, prefix: str, after: str) -> Iterator[ObjectIn
 
 def _flush_folders(folder: Path, top: Path) -> None:
     """Flush a folder and those above it up to ``top``: any of them may be new."""
-    _flush_folder(folder)
+    flush(folder)
     while folder != top:
         folder = folder.parent
-        _flush_folder(folder)
-
-
-def _flush_folder(path: Path) -> None:
-    with suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _flush_file_system(path: Path) -> bool:
-    """Flush all of a file system in one call; False where the system has no such call."""
-    flush = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if flush is None:
-        return False
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return bool(flush(descriptor) == 0)
-    finally:
-        os.close(descriptor)
+        flush(folder)
 
 
 @contextmanager

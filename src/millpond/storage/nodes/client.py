@@ -1,0 +1,230 @@
+"""Calls to a node's data route: over mutual TLS, with short waits, never a whole file in memory."""
+
+import json
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from millpond.ground.errors import (
+    BusyError,
+    ConflictError,
+    InvalidError,
+    MillpondError,
+    NotAllowedError,
+    NotFoundError,
+    TooLargeError,
+)
+from millpond.ground.tls import Identity, node_host_name
+from millpond.storage.nodes import tokens
+from millpond.storage.nodes.mount import NoSpaceError
+from millpond.storage.nodes.values import Held, Receipt, Target, Waits
+
+BATCH_BYTES, BATCH_OBJECTS = 16 << 20, 2000
+"""A batch of small objects holds at most so much: a node keeps it in memory."""
+
+_PIECE_BYTES = 1 << 20
+_KEPT_SECONDS = 30.0  # Less than the node keeps a connection, so that ours is never a dead one.
+_WRITE_SECONDS = 10.0
+_LINE = struct.Struct(">I")
+_FAULTS: dict[int, type[MillpondError]] = {
+    fault.status: fault
+    for fault in (NotAllowedError, NotFoundError, ConflictError, TooLargeError, InvalidError)
+}
+_FAULTS[507] = NoSpaceError
+_MISSING, _DAMAGED = 404, 410
+
+
+class NodeSilentError(BusyError):
+    """The node does not answer, or broke off."""
+
+
+class NodeClient:
+    """Speaks to nodes. Safe to share between threads.
+
+    Every call names its target: the node, the address of its data route, and a token.
+    """
+
+    def __init__(self, identity: Identity, waits: Waits | None = None) -> None:
+        """Show this certificate, and wait no longer than this."""
+        self._waits = waits or Waits()
+        self._http = httpx.Client(
+            verify=identity.client_context(),
+            trust_env=False,
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEPT_SECONDS
+            ),
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def put(self, target: Target, content: bytes | Iterable[bytes]) -> Receipt:
+        """Leave an object and give the node's receipt, whose signature is not checked here.
+
+        Raises:
+            NodeSilentError: it does not answer.
+            NoSpaceError: its disk is full.
+            InvalidError: the bytes do not match the token's digest.
+        """
+        path = f"incoming/{uuid4().hex}"
+        return _receipt(target, self._ask("PUT", target, path, content=content))
+
+    def put_many(self, target: Target, objects: Sequence[bytes]) -> Receipt:
+        """Leave many small objects in one call."""
+        body = b"".join(part for data in objects for part in (_LINE.pack(len(data)), data))
+        return _receipt(target, self._ask("POST", target, "batch", content=body))
+
+    @contextmanager
+    def reading(
+        self, target: Target, digest: str, start: int = 0, length: int | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """Open an object, or a range of it, to be read piece by piece within the block.
+
+        Raises:
+            NotFoundError: it is not there.
+            NodeSilentError: the node does not answer; also while the pieces are read.
+        """
+        headers = {}
+        if start or length is not None:
+            end = "" if length is None else start + length - 1
+            headers["Range"] = f"bytes={start}-{end}"
+        with (
+            self._told(target),
+            self._http.stream(
+                "GET", f"{target.url}/data/{digest}", **self._options(target, headers)
+            ) as answer,
+        ):
+            _check(target, answer)
+            yield answer.iter_raw(_PIECE_BYTES)
+
+    def delete(self, target: Target, digest: str) -> None:
+        """Delete an object; one that is not there is fine.
+
+        Raises:
+            ConflictError: it was left there lately, or the node remembers more than the server.
+        """
+        self._ask("DELETE", target, digest)
+
+    def check(self, target: Target, digest: str) -> bool:
+        """Let the node hash its file anew; False when it is damaged or missing."""
+        try:
+            self._ask("POST", target, f"{digest}/check")
+        except NotFoundError:
+            return False
+        return True
+
+    def push(self, target: Target, digest: str, onward: Target) -> Receipt:
+        """Let the node send its copy to another node; give that one's receipt.
+
+        Raises:
+            NotFoundError: the node has no good copy; a damaged one is set aside.
+            NodeSilentError: one of the two does not answer.
+        """
+        said = {"node": onward.node, "url": onward.url, "token": onward.token}
+        return _receipt(onward, self._ask("POST", target, f"{digest}/push", json=said))
+
+    def inventory(self, target: Target, after: str = "") -> Iterator[Held]:
+        """Give all that lies on the node, in the order of the digests."""
+        with (
+            self._told(target),
+            self._http.stream(
+                "GET",
+                f"{target.url}/data/inventory",
+                params={"after": after},
+                **self._options(target, {}, self._waits.flush),
+            ) as answer,
+        ):
+            _check(target, answer)
+            for line in answer.iter_lines():
+                digest, _, size = line.partition(" ")
+                yield Held(digest, int(size))
+
+    def _ask(self, method: str, target: Target, path: str, **content: Any) -> httpx.Response:
+        with self._told(target):
+            answer = self._http.request(
+                method,
+                f"{target.url}/data/{path}",
+                **content,
+                **self._options(target, {}, self._waits.flush),
+            )
+            _check(target, answer)
+            return answer
+
+    def _options(
+        self, target: Target, headers: dict[str, str], wait: float | None = None
+    ) -> dict[str, Any]:
+        return {
+            "headers": {**headers, **tokens.header(target.token), "Accept-Encoding": "identity"},
+            "extensions": {"sni_hostname": node_host_name(target.node)},
+            "timeout": httpx.Timeout(
+                connect=self._waits.connect,
+                read=self._waits.answer if wait is None else wait,
+                write=_WRITE_SECONDS,
+                pool=None,
+            ),
+        }
+
+    @contextmanager
+    def _told(self, target: Target) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.TransportError, httpx.InvalidURL) as fault:
+            raise NodeSilentError(
+                f"The node {target.node!r} does not answer at {target.url}:"
+                f" {str(fault) or type(fault).__name__}.",
+                next_step="It is tried again by itself; if it goes on, look at the node with"
+                " `millpond node doctor`.",
+            ) from fault
+
+
+def split_batch(body: bytes) -> list[bytes]:
+    """Take a batch apart.
+
+    Raises:
+        ValueError: it is cut off.
+    """
+    objects, place, view = [], 0, memoryview(body)
+    while place < len(view):
+        if place + _LINE.size > len(view):
+            raise ValueError("the batch is cut off")
+        (size,) = _LINE.unpack_from(view, place)
+        place += _LINE.size
+        if place + size > len(view):
+            raise ValueError("the batch is cut off")
+        objects.append(bytes(view[place : place + size]))
+        place += size
+    return objects
+
+
+def _check(target: Target, answer: httpx.Response) -> None:
+    if answer.is_success:
+        return
+    answer.read()
+    try:
+        said = json.loads(answer.content)
+        message, step = str(said["message"])[:1000], str(said["next_step"])[:1000]
+    except (ValueError, KeyError, TypeError):
+        message = f"The node {target.node!r} answers {answer.status_code}."
+        step = "Look at the node's log."
+    status = _MISSING if answer.status_code == _DAMAGED else answer.status_code
+    raise _FAULTS.get(status, BusyError)(message, next_step=step)
+
+
+def _receipt(target: Target, answer: httpx.Response) -> Receipt:
+    try:
+        receipt = Receipt.from_json(answer.json())
+    except ValueError as fault:
+        raise NodeSilentError(
+            f"The node {target.node!r} gives no receipt.", next_step="Look at the node's log."
+        ) from fault
+    if receipt.node != target.node:
+        raise NodeSilentError(
+            f"The node {target.node!r} gives a receipt of {receipt.node!r}.",
+            next_step="Look at the node: two of them may share an address.",
+        )
+    return receipt
