@@ -66,3 +66,16 @@ def start(lan: Any, key: Path) -> Callable[..., Any]:
         return machine
 
     return make
+
+
+@pytest.fixture
+def laptop(lan: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Plug this machine into the switch as far as SSH goes; give the switch."""
+    folder = lan.folder / "bin"
+    folder.mkdir()
+    program = folder / "ssh"
+    words = " ".join(lan.on_laptop(["/usr/bin/ssh"]))
+    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return lan

@@ -411,3 +411,12 @@ def open_lan(folder: Path) -> Iterator[Lan]:
         yield lan
     finally:
         lan.close()
+
+
+def fetch_package(folder: Path, name: str) -> Path:
+    """Give a Debian package as a file, for a machine that has one more thing than the others."""
+    kept = folder / "packages"
+    kept.mkdir(parents=True, exist_ok=True)
+    if not list(kept.glob(f"{name}_*.deb")):
+        sh("apt-get", "-q", "download", name, cwd=kept)
+    return next(kept.glob(f"{name}_*.deb"))
