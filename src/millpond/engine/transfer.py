@@ -39,7 +39,7 @@ class ObjectTransfer:
         if path is not None:
             self._link(path, key, target, size)
             return
-        handle = _create(target)
+        handle = create(target)
         with os.fdopen(handle, "wb") as file:
             for piece in self._objects.stream(key):
                 file.write(piece)
@@ -52,18 +52,7 @@ class ObjectTransfer:
         try:
             facts = os.fstat(source)
             _check_size(key, facts.st_size if stat.S_ISREG(facts.st_mode) else -1, size)
-            if facts.st_mode & _READABLE != _READABLE:
-                with suppress(PermissionError):  # The folder above keeps other users out.
-                    os.fchmod(source, _READABLE)
-            try:
-                # With a folder's handle given, Python lets the system follow the link of /proc.
-                os.link(f"/proc/self/fd/{source}", target, src_dir_fd=source)
-            except FileExistsError:
-                raise
-            except OSError:  # Another file system, or one that has no links.
-                with os.fdopen(_create(target), "wb") as file:
-                    while piece := os.read(source, _PIECE):
-                        file.write(piece)
+            lay_down(source, target)
         finally:
             os.close(source)
 
@@ -97,7 +86,28 @@ class _HashingReader:
         return True
 
 
-def _create(target: bytes) -> int:
+def lay_down(source: int, target: bytes) -> None:
+    """Make an open file a new file elsewhere, readable by the sandbox: a hard link, or a copy.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+    """
+    if os.fstat(source).st_mode & _READABLE != _READABLE:
+        with suppress(PermissionError):  # The folder above keeps other users out.
+            os.fchmod(source, _READABLE)
+    try:
+        # With a folder's handle given, Python lets the system follow the link of /proc.
+        os.link(f"/proc/self/fd/{source}", target, src_dir_fd=source)
+    except FileExistsError:
+        raise
+    except OSError:  # Another file system, or one that has no links.
+        with os.fdopen(create(target), "wb") as file:
+            while piece := os.read(source, _PIECE):
+                file.write(piece)
+
+
+def create(target: bytes) -> int:
+    """Open a new file for writing that everybody may read."""
     return os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _READABLE)
 
 

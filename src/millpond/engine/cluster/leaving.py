@@ -1,0 +1,138 @@
+"""Leave a task's outputs where the door says: on two nodes, or at a signed address."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, cast
+
+import httpx
+
+from millpond.engine.cluster.door import Door, HostAwayError, away, raise_fault
+from millpond.ground.errors import BusyError, ConflictError, MillpondError
+from millpond.storage.nodes.client import NodeClient
+from millpond.storage.nodes.disk import NodeDisk
+from millpond.storage.nodes.values import Target
+
+_ROUNDS, _COPIES = 3, 2
+_PIECE = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+class Leaver:
+    """Leaves outputs of tasks. Safe to share between threads."""
+
+    def __init__(
+        self, door: Door, peers: NodeClient, outside: httpx.Client, disk: NodeDisk | None
+    ) -> None:
+        """Ask this door; ``outside`` speaks to an S3 service, ``disk`` is this node's own."""
+        self._door, self._peers, self._outside, self._disk = door, peers, outside, disk
+
+    def leave(
+        self, token: Callable[[], Mapping[str, Any]], key: str, fd: int, size: int, digest: str
+    ) -> None:
+        """Leave so many bytes of an open file under a key.
+
+        Raises:
+            ConflictError: the key is taken.
+            BusyError: there was no room for it, or too few copies could be made.
+        """
+        facts = {"key": key, "size": size, "digest": digest}
+        for number in range(_ROUNDS):
+            place = self._door.ask("objects/place", {"task": token(), **facts})
+            try:
+                receipts = self._leave(place, fd, size, digest)
+                said = {"task": token(), **facts, "receipts": receipts}
+                self._door.ask("objects/commit", said)
+            except BusyError:
+                if number + 1 == _ROUNDS:
+                    raise
+                time.sleep(0.5 * (number + 1))
+            else:
+                return
+
+    def _leave(self, place: Mapping[str, Any], fd: int, size: int, digest: str) -> list[Any]:
+        """Leave bytes at the places; give the receipts of those that are nodes."""
+        if place["kind"] == "address":
+            self._put(str(place["url"]), fd, size)
+            return []
+        receipts: list[Any] = []
+        wanted = int(place.get("copies", _COPIES))
+        fault: MillpondError | None = None
+        for each in place["targets"]:
+            if len(receipts) == wanted:
+                break
+            target = Target(str(each["node"]), str(each["url"]), str(each["token"]))
+            try:
+                if self._disk is not None and target.node == self._disk.node:
+                    receipt = self._disk.put(cast("BinaryIO", PartReader(fd, size)), digest)
+                else:
+                    receipt = self._peers.put(target, PartReader(fd, size).pieces())
+                receipts.append(receipt.to_json())
+            except MillpondError as found:
+                _log.warning("no copy could be left on %s: %s", target.node, found)
+                fault = found
+        if len(receipts) < wanted and fault is not None:
+            raise BusyError(
+                f"Only {len(receipts)} of {wanted} copies could be made. {fault.message}",
+                next_step=fault.next_step,
+            ) from fault
+        return receipts
+
+    def _put(self, url: str, fd: int, size: int) -> None:
+        """Leave bytes at an address of the door's, or one of the web."""
+        is_again = False
+
+        def once() -> None:
+            nonlocal is_again
+            body: dict[str, Any] = {
+                "content": PartReader(fd, size).pieces(),
+                "headers": {"Content-Length": str(size)},
+            }
+            try:
+                if url.startswith("/"):
+                    self._door.send("PUT", url, **body)
+                    return
+                answer = self._outside.put(url, **body)
+                raise_fault(answer)
+            except httpx.TransportError as fault:
+                is_again = True
+                raise away(url.partition("?")[0], fault) from fault
+            except HostAwayError:
+                is_again = True
+                raise
+            except ConflictError:
+                if not is_again:
+                    raise  # Else it was ours: the answer to it was lost. The commit looks.
+
+        self._door.patiently(once)
+
+
+class PartReader:
+    """Reads so many bytes of a file from its beginning, whatever others read of it."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        """Read from an open file, which stays the caller's."""
+        self._fd, self._size, self._at = fd, size, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Give the next bytes; none at the end."""
+        left = self._size - self._at
+        wanted = min(left if size < 0 else min(size, left), _PIECE)
+        data = os.pread(self._fd, wanted, self._at) if wanted else b""
+        self._at += len(data)
+        return data
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give all that is left."""
+        while data := self.read():
+            yield data
+
+
+def hash_part(fd: int, size: int) -> str:
+    """Give the sha256 of so many bytes of a file."""
+    hashed = hashlib.sha256()
+    for piece in PartReader(fd, size).pieces():
+        hashed.update(piece)
+    return hashed.hexdigest()

@@ -1,0 +1,255 @@
+"""The door's routes for tasks: where their objects lie and go, their logs, their progress, locks.
+
+Who calls is known by the certificate, for what task by a token that the server has signed for that
+node alone: a node reads only what a task given to it names, and writes below its prefix.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Body, Header, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from millpond.engine.cluster.grants import TaskToken, check_token, may_read, sign_read
+from millpond.engine.logs import read_progress
+from millpond.engine.port import OnProgress
+from millpond.engine.values import TaskProgress, log_key
+from millpond.ground.clock import Clock
+from millpond.ground.errors import (
+    ConflictError,
+    Fault,
+    InvalidError,
+    NotAllowedError,
+    NotFoundError,
+    TooLargeError,
+)
+from millpond.machines.door.desks import Desk, NewObject
+from millpond.storage.port import ObjectStore
+from millpond.web.connections import peer_in
+
+_KEYS_MOST, _NEWS_MOST = 1000, 1000
+_CHUNK_BYTES_MOST = 2 << 20
+_DIGEST = r"^[0-9a-f]{64}$"
+
+
+@dataclass(frozen=True)
+class LockText:
+    """A lock, for a node to make its environment.
+
+    Attributes:
+        text: the lock.
+        wheels: keys of the wheels that were built from source for it.
+    """
+
+    text: str
+    wheels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataTools:
+    """What the routes are given.
+
+    Attributes:
+        secret: the server's, that tokens are signed with.
+        desk: tells where bytes lie and go.
+        objects: where logs are kept.
+        clock: tells the time.
+        tell: hears of tasks' progress.
+        find_lock: gives the lock of a digest; None when there is none.
+    """
+
+    secret: bytes
+    desk: Desk
+    objects: ObjectStore
+    clock: Clock
+    tell: OnProgress
+    find_lock: Callable[[str], LockText | None]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    task: dict[str, Any]
+
+
+class FindAsked(_Asked):
+    """Where do these objects lie?"""
+
+    keys: Annotated[list[tuple[str, str]], Field(max_length=_KEYS_MOST)]
+
+
+class PlaceAsked(_Asked):
+    """Where may this object be left?"""
+
+    key: Annotated[str, Field(max_length=1000)]
+    size: Annotated[int, Field(ge=0)]
+    digest: Annotated[str, Field(pattern=_DIGEST)]
+
+    def new(self) -> NewObject:
+        """Give it as the desk takes it."""
+        return NewObject(self.key, self.size, self.digest)
+
+
+class CommitAsked(PlaceAsked):
+    """It was left; here are the receipts of the nodes that hold it."""
+
+    receipts: Annotated[list[dict[str, Any]], Field(max_length=10)] = []
+
+
+class LockAsked(_Asked):
+    """What is the lock of this digest?"""
+
+    digest: Annotated[str, Field(pattern=_DIGEST)]
+    signature: Annotated[str, Field(max_length=100)]
+
+
+class NewsAsked(_Asked):
+    """How far a task is."""
+
+    news: dict[str, Any]
+
+
+def routes(tools: DataTools) -> APIRouter:
+    """Give the routes; they stand below the door's own prefix."""
+    router = APIRouter()
+
+    @router.post("/objects/find")
+    def find_objects(request: Request, asked: FindAsked) -> dict[str, Any]:
+        """Tell where objects lie that a task names."""
+        node, token = _check(tools, request, asked.task)
+        for key, signature in asked.keys:
+            _check_read(tools, token, key, signature)
+        found = tools.desk.find([key for key, _ in asked.keys], node)
+        return {"found": {key: asdict(each) for key, each in found.items()}}
+
+    @router.post("/objects/place")
+    def place_object(request: Request, asked: PlaceAsked) -> Mapping[str, Any]:
+        """Tell where a task's output goes."""
+        node = _check_write(tools, request, asked.task, asked.key)
+        return tools.desk.place(asked.new(), node)
+
+    @router.post("/objects/commit")
+    def commit_object(request: Request, asked: CommitAsked) -> dict[str, Any]:
+        """Give a task's output its name."""
+        node = _check_write(tools, request, asked.task, asked.key)
+        tools.desk.commit(asked.new(), asked.receipts, node)
+        return {}
+
+    @router.post("/progress")
+    def tell_progress(
+        request: Request, asked: Annotated[list[NewsAsked], Body(max_length=_NEWS_MOST)]
+    ) -> dict[str, Any]:
+        """Take how far tasks say they are."""
+        for each in asked:
+            _, token = _check(tools, request, each.task)
+            tools.tell(read_news(token.key, each.news))
+        return {}
+
+    @router.post("/locks")
+    def get_lock(request: Request, asked: LockAsked) -> dict[str, Any]:
+        """Give the lock of a task's environment, and leave to fetch the wheels built for it."""
+        _, token = _check(tools, request, asked.task)
+        _check_read(tools, token, f"lock:{asked.digest}", asked.signature)
+        found = tools.find_lock(asked.digest)
+        if found is None:
+            raise NotFoundError(
+                "There is no such lock.", next_step="The environment may have been purged."
+            )
+        signed = {key: sign_read(tools.secret, token.key, key) for key in found.wheels}
+        return {"text": found.text, "wheels": signed}
+
+    _add_logs(router, tools)
+    return router
+
+
+def _add_logs(router: APIRouter, tools: DataTools) -> None:
+    @router.post("/logs")
+    async def append_log(
+        request: Request,
+        millpond_task: Annotated[str, Header(max_length=10_000)],
+        prefix: Annotated[str, Query(max_length=1000)],
+        sequence: Annotated[int, Query(ge=0, lt=10**8)],
+    ) -> dict[str, Any]:
+        """Take a chunk of a task's log; the same one again is fine."""
+        facts: Any = None
+        with suppress(ValueError):
+            facts = json.loads(millpond_task)
+        key = log_key(prefix, sequence)
+        _check_write(tools, request, facts if isinstance(facts, dict) else {}, key)
+        data = bytearray()
+        async for piece in request.stream():
+            data += piece
+            if len(data) > _CHUNK_BYTES_MOST:
+                raise TooLargeError(
+                    f"A chunk of a log holds at most {_CHUNK_BYTES_MOST} bytes.",
+                    next_step="Send smaller ones.",
+                )
+        await to_thread.run_sync(_keep_log, tools.objects, key, bytes(data))
+        return {}
+
+
+def _keep_log(objects: ObjectStore, key: str, data: bytes) -> None:
+    try:
+        objects.put(key, data)
+    except ConflictError:
+        if objects.get(key) != data:
+            raise
+
+
+def node_of(request: Request) -> str:
+    """Give the name of the node that calls, by its certificate.
+
+    Raises:
+        NotAllowedError: it is no node.
+    """
+    peer = peer_in(request.scope)
+    if peer is None or peer.role != "node":
+        raise NotAllowedError(
+            "Only nodes come in by this door.",
+            next_step="Use the server's own address; `millpond node join` makes a node.",
+        )
+    return peer.name
+
+
+def _check(tools: DataTools, request: Request, task: Mapping[str, Any]) -> tuple[str, TaskToken]:
+    node, token = node_of(request), TaskToken.from_json(task)
+    check_token(tools.secret, token, node, tools.clock.now())
+    return node, token
+
+
+def _check_write(tools: DataTools, request: Request, task: Mapping[str, Any], key: str) -> str:
+    node, token = _check(tools, request, task)
+    if not token.may_write(key):
+        raise NotAllowedError(
+            f"The task {token.key} may not write {key[:200]!r}.",
+            next_step="A task writes below its own attempt's prefix only.",
+        )
+    return node
+
+
+def _check_read(tools: DataTools, token: TaskToken, key: str, signature: str) -> None:
+    if not may_read(tools.secret, token.key, key, signature):
+        raise NotAllowedError(
+            f"The task {token.key} may not read {key[:200]!r}.",
+            next_step="A task reads only what its step names.",
+        )
+
+
+def read_news(key: str, facts: Mapping[str, Any]) -> TaskProgress:
+    """Read a task's progress as a node sends it: as little believed as when the task wrote it.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    news = read_progress(key, json.dumps(facts).encode())
+    if news is None:
+        raise InvalidError(
+            "The progress of a task cannot be read.",
+            next_step="This is a defect of Millpond; please report it.",
+            faults=[Fault("news", "is no progress")],
+        )
+    return news
