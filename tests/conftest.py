@@ -460,10 +460,12 @@ def serve_portal(settings: dict[str, str], data: Path) -> Iterator[PortalSite]:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
         thread.start()
         pool.start()
+        house.recorder.start()
         try:
             yield PortalSite(url_of(listening), app, house)
         finally:
             pool.stop(20)
+            house.recorder.stop()
             house.hub.is_closed = True
             server.should_exit = server.force_exit = True
             thread.join(20)

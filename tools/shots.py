@@ -47,6 +47,8 @@ SITE = (
     "/admin/users/{user}",
     "/admin/settings",
     "/admin/health",
+    "/admin/monitor",
+    "/admin/monitor/local",
     "/admin/queue",
     "/admin/queue/{job}",
     "/admin/schedules",
@@ -87,6 +89,8 @@ PROJECT = (
 PARTS = (  # Parts of pages and files, which are no pages of their own.
     "/admin",
     "/admin/activity/export",
+    "/admin/monitor/live",
+    "/admin/monitor/{node}/live",
     "/admin/activity/{number}/proof",
     "/checkpoint",
     "/log-keys",

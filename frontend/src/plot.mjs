@@ -1,18 +1,30 @@
 // Draw <div data-plot='{"x": [...], "series": [{"label": "...", "values": [...]}]}'> with uPlot.
+// A small one has no legend; `from_zero` keeps the y axis at 0, and `most` fixes its other end.
 import uPlot from "uplot";
 
 const COLOURS = ["#206bc4", "#d63939", "#2fb344", "#f59f00", "#ae3ec9", "#17a2b8"];
+
+const plots = new WeakMap();
+
+// Show other numbers in a plot that is drawn; `facts` has the same series.
+export function update(place, facts) {
+  const plot = plots.get(place);
+  place.dataset.plot = JSON.stringify(facts);
+  plot?.setData([facts.x, ...facts.series.map((each) => each.values)]);
+}
 
 export function draw(place) {
   if (place.dataset.isDrawn) return;
   place.dataset.isDrawn = "yes";
   const facts = JSON.parse(place.dataset.plot);
   const ink = () => getComputedStyle(place).color;
-  const grid = () => getComputedStyle(place).getPropertyValue("--tblr-border-color") || "#ccc";
+  const grid = () => getComputedStyle(place).borderTopColor; // Resolved, as a variable is not.
   const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
   const options = {
-    width: Math.max(place.clientWidth, 240),
+    width: Math.max(place.clientWidth, facts.small ? 120 : 240),
     height: Number(place.dataset.height ?? 200),
+    legend: { show: !facts.small },
+    cursor: { show: !facts.small },
     scales: { x: { time: facts.time === true } },
     axes: [{ ...axis }, { ...axis, label: facts.unit, size: 64 }],
     series: [
@@ -32,9 +44,30 @@ export function draw(place) {
     options.scales.x.range = [-0.6, facts.labels.length - 0.4];
   }
   if (facts.bars) options.scales.y = { range: (_, __, most) => [0, most * 1.05 || 1] }; // A bar begins at 0.
+  if (facts.from_zero) {
+    options.scales.y = { range: (_, __, most) => [0, facts.most ?? (most * 1.05 || 1)] };
+  }
+  if (facts.small) {
+    const font = "11px system-ui, sans-serif";
+    const small = { ...axis, font, ticks: { ...axis.ticks, size: 3 } };
+    options.axes = [
+      { ...small, size: 26, space: 50, values: shortTimes },
+      { ...small, size: 36, space: 30 },
+    ];
+  }
   const plot = new uPlot(options, [facts.x, ...facts.series.map((each) => each.values)], place);
+  plots.set(place, plot);
   new ResizeObserver(() => {
-    const width = Math.max(place.clientWidth, 240);
+    const width = Math.max(place.clientWidth, facts.small ? 120 : 240);
     if (width !== plot.width) plot.setSize({ width, height: options.height });
   }).observe(place);
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+function shortTimes(plot, ticks) {
+  const [first, last] = [plot.scales.x.min, plot.scales.x.max];
+  const format = last - first > 2 * 86400 ? date : clock;
+  return ticks.map((tick) => format.format(new Date(tick * 1000)));
 }

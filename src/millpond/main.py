@@ -74,6 +74,7 @@ from millpond.storage.database import Transaction
 from millpond.storage.folder import FolderStore
 from millpond.storage.locking import FolderLock
 from millpond.watch import actions as watch
+from millpond.watch import routes as watch_routes
 from millpond.web import health, metrics, sse
 from millpond.web.frame import build_frame
 from millpond.web.hosts import Hosts
@@ -152,6 +153,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield environment_routes.routes(house.objects)
     yield pipeline_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
+    yield watch_routes.routes(house.recorder)
     yield engine_routes.routes(installation_of(house))
 
 

@@ -43,6 +43,7 @@ from millpond.pipelines import pages as pipeline_pages
 from millpond.pipelines.runs.recent import show_runs
 from millpond.pipelines.specs.recent import show_pipelines
 from millpond.storage.database import Transaction
+from millpond.watch import pages as watch_pages
 from millpond.web import assets, live
 from millpond.web.portal import Later, NavItem, Portal, Surroundings
 from millpond.web.site import SiteMount, build_site, without_portal
@@ -59,6 +60,7 @@ _NAV: tuple[tuple[NavItem, ...], ...] = (
     engine_pages.NAV,
     environment_pages.NAV,
     pipeline_pages.NAV,
+    watch_pages.NAV,
 )
 
 _TARGETS = Targets(
@@ -156,6 +158,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
     yield engine_pages.pages(portal, installation_of(house))
     yield environment_pages.pages(portal, house.objects)
+    yield watch_pages.pages(portal, house.recorder)
     limits = LakeLimits(**asdict(house.settings.lake))
     yield lake_pages.pages(portal, house.objects, limits)
     yield from pipeline_pages.pages(portal, house.objects, limits)

@@ -142,6 +142,8 @@ PARITY: dict[str, tuple[str, str]] = {
     f"GET {P}/runs/{{run}}/outputs/content/preview": ("runs.preview", "run outputs"),
     f"GET {P}/runs/{{run}}/outputs/archive": ("runs.download_zip", "run outputs"),
     f"GET {P}/events": ("runs.wait", "run show"),
+    "GET /monitor": ("monitor.get", "monitor"),
+    "GET /monitor/{node}": ("monitor.node", "monitor"),
     "GET /system": ("system.facts", "doctor"),
     "GET /system/settings": ("system.settings", "system settings"),
     "GET /system/health": ("system.findings", "system health"),

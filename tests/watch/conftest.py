@@ -1,8 +1,15 @@
-"""What a machine tells of itself."""
+"""What a machine tells of itself, and what drives a browser."""
 
-from typing import Any
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
 
 import pytest
+
+SHOTS = Path(__file__).parents[2] / "tools" / "shots.py"
 
 Sample = dict[str, Any]
 
@@ -39,3 +46,19 @@ def sample() -> Sample:
 def whole_sample() -> Sample:
     """Give a sample that is only read."""
     return _SAMPLE
+
+
+@pytest.fixture
+def shots(
+    monkeypatch: pytest.MonkeyPatch, missing_here: Callable[[str, str], NoReturn]
+) -> ModuleType:
+    """Give what drives a browser."""
+    if not shutil.which("chromium"):
+        missing_here("chromium", "apt-get install chromium")
+    monkeypatch.syspath_prepend(str(SHOTS.parent))
+    spec = importlib.util.spec_from_file_location("shots", SHOTS)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,101 @@
+"""Pages of the watch: the whole cluster at a glance, and one machine."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from millpond.watch import actions
+from millpond.watch.plots import Plot, draw_large, draw_small, texts_of
+from millpond.watch.recording import Recorder
+from millpond.watch.routes import NodeName
+from millpond.watch.values import RANGES, Monitor, Range
+from millpond.web.portal import NavItem, Portal, VisitIn, page
+
+_MONITOR = "/admin/monitor"
+_SECONDS = {"15m": 5, "1h": 5, "1d": 60, "30d": 600}
+_LABELS = {"15m": "15 minutes", "1h": "1 hour", "1d": "1 day", "30d": "30 days"}
+NAV = (
+    NavItem(
+        "Monitor", _MONITOR, icon="activity", permission="monitor.read", place="admin", order=15
+    ),
+)
+_Wanted = Annotated[str, Query(alias="range", max_length=8)]
+
+
+def pages(portal: Portal, recorder: Recorder) -> APIRouter:
+    """Give the pages.
+
+    Args:
+        portal: makes them.
+        recorder: knows whose meters were refused.
+    """
+    router = APIRouter()
+
+    def read(visit: VisitIn, wanted: Range, node: str | None = None) -> Monitor:
+        return visit.read(
+            lambda tx: actions.get_monitor(
+                tx, visit.actor, wanted, node=node, faults=recorder.faults()
+            )
+        )
+
+    @router.get(_MONITOR, **page("monitor.read"))
+    def show_monitor(visit: VisitIn, asked: _Wanted = "1h") -> HTMLResponse:
+        """Show every machine at a glance."""
+        wanted = _range(asked)
+        found = read(visit, wanted)
+        machines = [(series, draw_small(found, series), texts_of(series)) for series in found.nodes]
+        return portal.render(
+            visit, "watch/monitor.html", found=found, machines=machines, **_frame(wanted)
+        )
+
+    @router.get(_MONITOR + "/live", **page("monitor.read"))
+    def show_live(visit: VisitIn, asked: _Wanted = "1h") -> Response:
+        """Give what has changed on the page of all machines."""
+        found = read(visit, _range(asked))
+        plots = [plot for series in found.nodes for plot in draw_small(found, series)]
+        return _live(found, plots)
+
+    @router.get(_MONITOR + "/{node}", **page("monitor.read"))
+    def show_node(visit: VisitIn, node: NodeName, asked: _Wanted = "1h") -> HTMLResponse:
+        """Show one machine."""
+        wanted = _range(asked)
+        found = read(visit, wanted, node)
+        (series,) = found.nodes
+        return portal.render(
+            visit,
+            "watch/node.html",
+            found=found,
+            series=series,
+            plots=draw_large(found, series),
+            texts=texts_of(series),
+            **_frame(wanted),
+        )
+
+    @router.get(_MONITOR + "/{node}/live", **page("monitor.read"))
+    def show_node_live(visit: VisitIn, node: NodeName, asked: _Wanted = "1h") -> Response:
+        """Give what has changed on the page of one machine."""
+        found = read(visit, _range(asked), node)
+        return _live(found, draw_large(found, found.nodes[0]))
+
+    return router
+
+
+def _range(asked: str) -> Range:
+    return next((each for each in RANGES if each == asked), "1h")
+
+
+def _frame(wanted: Range) -> dict[str, Any]:
+    return {"wanted": wanted, "ranges": _LABELS, "seconds": _SECONDS[wanted]}
+
+
+def _live(found: Monitor, plots: Sequence[Plot]) -> Response:
+    texts: dict[str, str] = {}
+    for series in found.nodes:
+        texts |= texts_of(series)
+    facts = {plot.key: {"facts": plot.facts, "said": plot.said} for plot in plots}
+    return JSONResponse(
+        {"nodes": [series.node for series in found.nodes], "plots": facts, "texts": texts},
+        headers={"Cache-Control": "no-store"},
+    )
