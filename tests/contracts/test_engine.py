@@ -33,6 +33,12 @@ from millpond.engine.values import (
 from millpond.ground.errors import BusyError, ConflictError, InvalidError, NotAllowedError
 from millpond.storage.folder import FolderStore
 
+sys.path.insert(0, str(Path(__file__).parent))
+try:
+    from cluster_rig import Cluster
+finally:
+    sys.path.remove(str(Path(__file__).parent))
+
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 CODE = b'''
@@ -225,7 +231,8 @@ class Bench:
             ("code/threaded.py", THREADED),
             ("in/a", b"an input"),
         ):
-            self.store.put(name, data)
+            with suppress(ConflictError):  # Another bench on this folder has put it there.
+                self.store.put(name, data)
         self.code = tuple(
             StagedInput(name, f"object:code/{name}", self.store.stat(f"code/{name}").size)
             for name in ("tasks.py", "hangs.py", "threaded.py")
@@ -781,3 +788,68 @@ class TestPlainEngine(EngineContract):
                 Running(engine, bench.spec("nothing"))
         finally:
             engine.close()
+
+
+class TestDaskEngine(EngineContract):
+    """The engine on other machines: here a scheduler and one node, over loopback."""
+
+    cluster: Cluster
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _cluster(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        cluster = cls.cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+        try:
+            cluster.start_scheduler()
+            cluster.start_node("n1")
+            yield
+        finally:
+            cluster.close()
+
+    @pytest.fixture
+    def bench(self) -> Bench:
+        return Bench(self.cluster.root / "bench")
+
+    def make_engine(self, bench: Bench) -> Engine:
+        engine = self.cluster.make_engine()
+        node = engine.nodes()[0]
+        if not node.isolated:
+            engine.leave()
+            pytest.skip(node.reason)
+        return engine
+
+    def test_its_tasks_go_on_when_it_leaves(self, engine: Engine, bench: Bench) -> None:
+        running = Running(engine, bench.spec("sleep", arguments={"seconds": 60}))
+        running.wait_began()
+        engine.leave()
+        assert running.reports == []
+        heard: list[TaskReport] = []
+        other = self.make_engine(bench)
+        try:
+            assert other.nodes()[0].free_slots == 1
+            assert other.reattach([running.spec.key, "gone"], on_done=heard.append) == {
+                running.spec.key
+            }
+            assert other.nodes()[0].free_slots == 1
+            other.cancel(running.spec.key)
+            assert wait_until(lambda: len(heard) == 1, 5)
+            assert (heard[0].outcome, heard[0].node) == ("cancelled", "n1")
+        finally:
+            other.close()
+
+    def test_what_ended_while_nobody_listened_is_told(self, engine: Engine, bench: Bench) -> None:
+        spec = bench.spec(command=("sh", "-c", "echo said; sleep 0.5; echo 1 > number"))
+        running = Running(engine, spec)
+        engine.leave()
+        assert wait_until(lambda: bench.store.exists(f"{spec.output_prefix}/number"), 20)
+        heard: list[TaskReport] = []
+        other = self.make_engine(bench)
+        try:
+            assert other.reattach([spec.key], on_done=heard.append) == {spec.key}
+            assert wait_until(lambda: len(heard) == 1, 5)
+            assert heard[0].outcome == "done"
+            assert bench.outputs(heard[0]) == {"number": b"1\n"}
+            assert other.nodes()[0].free_slots == other.nodes()[0].slots
+        finally:
+            other.close()
+        assert running.reports == []

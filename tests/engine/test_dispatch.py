@@ -18,8 +18,10 @@ class StillEngine:
     """An engine whose tasks end when the test says so; it keeps books like a real one."""
 
     places_itself = False
+    outlives = False
 
     def __init__(self, slots: float) -> None:
+        self.changed: Callable[[], None] = lambda: None
         self.slots = slots
         self.running: dict[str, tuple[TaskSpec, OnDone]] = {}
         self.started: list[str] = []
@@ -34,6 +36,9 @@ class StillEngine:
         assert fits(task, self.nodes()[0]), "the dispatcher gave more than is free"
         self.running[task.key] = (task, on_done)
         self.started.append(task.key)
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        self.changed = on_change
 
     def cancel(self, key: str) -> None:
         if key in self.running:
@@ -65,6 +70,9 @@ class StillEngine:
 
     def drain(self, node: str) -> None:
         self.is_draining = True
+
+    def leave(self) -> None:
+        self.close()
 
     def close(self) -> None:
         for key in list(self.running):

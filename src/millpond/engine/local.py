@@ -41,6 +41,7 @@ class LocalEngine:
     """Runs tasks on this machine; see ``engine.port`` for what it promises."""
 
     places_itself = False
+    outlives = False
 
     def __init__(
         self,
@@ -89,6 +90,9 @@ class LocalEngine:
         self._running: dict[str, _Running] = {}
         self._is_draining = self._is_closed = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Do nothing: this machine neither comes nor goes."""
 
     def submit(
         self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
@@ -152,6 +156,10 @@ class LocalEngine:
         """Take no more tasks."""
         with self._lock:
             self._is_draining = self._is_draining or node == self.name
+
+    def leave(self) -> None:
+        """Close: tasks end with this process."""
+        self.close()
 
     def close(self) -> None:
         """Cancel what runs, wait for it, stop every sandbox and remove every trace."""

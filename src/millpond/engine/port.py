@@ -12,6 +12,10 @@ Promises of every engine, held by ``tests/contracts/test_engine.py``:
 - Execution is at least once: a node may be lost after the work and before the word. Outputs go
   to the attempt's own prefix, so that a second try never meets the first one's.
 
+- An engine that ``outlives`` this process leaves its tasks running when it is left, and the next
+  process takes them over by ``reattach``; of another one all tasks end with the process.
+- A node that is lost ends each task on it once, as ``lost``; a late word of it is dropped.
+
 An engine either places tasks itself (``places_itself``: Slurm, Kubernetes) or is told the node.
 The local engine and Dask are told: the dispatcher keeps the books of free slots.
 """
@@ -29,6 +33,11 @@ class Engine(Protocol):
     """Runs tasks. Safe to call from many threads."""
 
     places_itself: bool
+    outlives: bool
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call this from a thread of the engine when nodes have come or gone."""
+        ...
 
     def submit(
         self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
@@ -56,11 +65,19 @@ class Engine(Protocol):
         on_progress: OnProgress | None = None,
         on_done: OnDone | None = None,
     ) -> set[str]:
-        """Tell which of these tasks still run, and send their news to these from now on."""
+        """Send the news of these tasks to these from now on; tell which of them still run.
+
+        Those that have ended and that nobody was told of count among them: their reports come. May
+        take some seconds in a process that has just begun.
+        """
         ...
 
     def drain(self, node: str) -> None:
         """Let a node end what it has and take no more."""
+        ...
+
+    def leave(self) -> None:
+        """End this process' part in it; ``on_done`` of tasks that go on is not called any more."""
         ...
 
     def close(self) -> None:

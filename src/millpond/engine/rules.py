@@ -14,6 +14,9 @@ UIDS = (61_000, 61_999)
 PASSES_MOST = 8
 """How often a task that does not fit yet is passed over before the others must wait for it."""
 
+NO_LIMITS = Limits(cpu_slots=0, memory_bytes=0)
+"""Of a task that takes nothing any more."""
+
 _IDLE_SHARE = 0.01
 _SLACK = 1e-6
 
@@ -164,6 +167,7 @@ def fits(task: TaskSpec, node: NodeInfo) -> bool:
     limits = task.limits
     return (
         not node.is_draining
+        and not node.paused
         and limits.cpu_slots <= node.free_slots + _SLACK
         and limits.memory_bytes <= node.free_memory_bytes
         and limits.gpus <= node.free_gpus

@@ -19,10 +19,9 @@ from distributed.comm.tcp import TLS
 from distributed.core import Server, error_message
 from distributed.protocol import pickle as dask_pickle
 from distributed.protocol.serialize import Serialize, Serialized
-from distributed.security import Security
 
 from millpond.ground.errors import NotAllowedError
-from millpond.ground.tls import HOST_NAME, Identity, Peer, peer_of
+from millpond.ground.tls import Peer, peer_of
 
 _log = logging.getLogger(__name__)
 _may_unpickle: ContextVar[bool] = ContextVar("may_unpickle", default=True)
@@ -30,30 +29,6 @@ _DEEPEST = 32
 
 Check = Callable[[Peer | None, Any], str]
 """Says why a message of a peer is refused, or nothing; the message None stands for connecting."""
-
-
-class ClusterSecurity(Security):
-    """TLS with our own identities; the names of the host's certificate are checked."""
-
-    def __init__(self, identity: Identity) -> None:
-        """Show and trust what this identity says."""
-        super().__init__(
-            require_encryption=True,
-            tls_ca_file=str(identity.authority),
-            **{
-                f"tls_{role}_{kind}": str(path)
-                for role in ("client", "scheduler", "worker")
-                for kind, path in (("cert", identity.certificate), ("key", identity.key))
-            },
-        )
-
-    def get_connection_args(self, role: str) -> dict[str, Any]:
-        """Give what a connection is made with: clients and workers call nobody but the host."""
-        found: dict[str, Any] = super().get_connection_args(role)
-        if role != "scheduler":
-            found["ssl_context"].check_hostname = True
-            found["server_hostname"] = HOST_NAME
-        return found
 
 
 def guard(server: Server, check: Check) -> None:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -89,7 +90,7 @@ class NodeRunner:
         self._kept_bytes = 0
         self._early: dict[str, float] = {}
         self._is_closed = False
-        self._boot = uuid4().hex
+        self._boot, self._told = uuid4().hex, count(1)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="runner")
 
     def run(self, data: bytes, on_report: OnReport) -> None:
@@ -129,6 +130,7 @@ class NodeRunner:
             limits = {key: held.order.task.limits for key, held in self._held.items()}
         return {
             "boot": self._boot,
+            "told": next(self._told),
             "name": self.name,
             "slots": node.slots,
             "memory_bytes": node.memory_bytes,

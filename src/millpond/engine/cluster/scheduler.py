@@ -25,19 +25,20 @@ from distributed.protocol.serialize import to_serialize
 from tornado.ioloop import PeriodicCallback
 
 from millpond.engine.cluster.guarded import (
-    ClusterSecurity,
     guard,
     is_plain,
     no_unpickling,
     peer_at,
 )
 from millpond.engine.cluster.pace import CONFIGURATION, LOST_SECONDS
+from millpond.engine.cluster.security import make_security
+from millpond.engine.cluster.wire import PREFIX
 from millpond.ground.errors import BusyError, InvalidError, MillpondError, NotAllowedError
 from millpond.ground.tls import Identity, Peer
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
-_ASK_SECONDS = 10.0
+_ASK_SECONDS = 5.0
 _ALIVE_SECONDS = 5.0  # A worker heard of within this time holds its name.
 
 _HOST_OPS = (
@@ -107,7 +108,7 @@ class ClusterScheduler(Scheduler):
         """Listen at this address, over TLS only, without HTTP."""
         self._revoked = revoked
         super().__init__(
-            security=ClusterSecurity(identity),
+            security=make_security(identity),
             host=f"tls://{host}",
             port=port,
             dashboard=False,
@@ -118,6 +119,7 @@ class ClusterScheduler(Scheduler):
         self.handlers["connection_stream"] = self.handle_stream
         self.handlers["millpond_cancel"] = self.cancel_task
         self.handlers["millpond_recall"] = self.recall_tasks
+        self.handlers["millpond_look"] = self.look_at_nodes
         guard(self, self._check)
         for name, look in (("revoked", self._close_revoked), ("worker-ttl", self.check_worker_ttl)):
             self.periodic_callbacks[name] = PeriodicCallback(look, _LOOK_SECONDS * 1000)
@@ -201,6 +203,22 @@ class ClusterScheduler(Scheduler):
         """Pass on to a node that a task is to be stopped."""
         await self._ask(worker, op="millpond_cancel", key=key)
         return "OK"
+
+    async def look_at_nodes(self, *, is_fresh: bool) -> dict[str, Any]:
+        """Give what each node tells of itself: its last word, or asked for at this moment."""
+        nodes = {
+            address: facts | {"name": state.name}
+            for address, state in self.workers.items()
+            if isinstance(facts := state.metrics.get(PREFIX), dict)
+        }
+        asked = list(nodes) if is_fresh else []
+        answers = await asyncio.gather(
+            *(self._ask(each, op="millpond_describe") for each in asked), return_exceptions=True
+        )
+        for address, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, dict) and is_plain(answer) and address in self.workers:
+                nodes[address] = answer | {"name": nodes[address]["name"]}
+        return {"id": self.id, "nodes": nodes}
 
     async def recall_tasks(
         self, keys: Collection[str], worker: str | None = None

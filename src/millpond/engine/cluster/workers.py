@@ -13,9 +13,10 @@ from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker import DEFAULT_METRICS
 
-from millpond.engine.cluster.guarded import ClusterSecurity, guard
+from millpond.engine.cluster.guarded import guard
 from millpond.engine.cluster.pace import CONFIGURATION
 from millpond.engine.cluster.running import NodeRunner, set_runner
+from millpond.engine.cluster.security import make_security
 from millpond.engine.cluster.wire import PREFIX
 from millpond.ground.errors import BusyError
 from millpond.ground.tls import Identity, Peer
@@ -57,7 +58,7 @@ class NodeWorker(Worker):
             scheduler_url,
             name=runner.name,
             nthreads=_THREADS,
-            security=ClusterSecurity(identity),
+            security=make_security(identity),
             memory_limit=0,
             dashboard=False,
             extensions={},
@@ -68,6 +69,7 @@ class NodeWorker(Worker):
         self.handlers = {name: self.handlers[name] for name in _KEPT_OPS}
         self.handlers["millpond_cancel"] = self.cancel_task
         self.handlers["millpond_recall"] = self.recall_tasks
+        self.handlers["millpond_describe"] = self.describe
 
         def check(peer: Peer | None, _message: Any) -> str:
             if peer is None or peer.role != "host":
@@ -83,6 +85,10 @@ class NodeWorker(Worker):
         """Stop a task; one that is on its way here too."""
         self._runner.cancel(key, is_coming=True)
         return "OK"
+
+    async def describe(self) -> Mapping[str, Any]:
+        """Tell what this node has and runs at this moment."""
+        return self._runner.describe()
 
     async def recall_tasks(self, keys: Collection[str]) -> Mapping[str, bytes]:
         """Give the reports of tasks that have ended here; empty bytes for those that run."""

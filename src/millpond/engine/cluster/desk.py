@@ -1,0 +1,56 @@
+"""What the engine's threads share: books, connection, and the one way in which a task ends."""
+
+import logging
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from millpond.engine.cluster.books import Books, Flight
+from millpond.engine.cluster.link import Link
+from millpond.engine.values import Outcome, TaskReport
+
+_log = logging.getLogger(__name__)
+
+
+class Desk:
+    """What the engine's threads share. ``lock`` guards the books; no one is called under it."""
+
+    def __init__(self, books: Books) -> None:
+        """Share these books."""
+        self.books = books
+        self.lock = threading.Lock()
+        self.link: Link | None = None
+
+    def lose(self, flight: Flight, why: str) -> None:
+        """End a flight as lost."""
+        self.end(
+            flight, "lost", f"The node {flight.node} was lost while the task ran there: {why}."
+        )
+
+    def end(self, flight: Flight, outcome: Outcome, reason: str) -> None:
+        """End a flight without a report of its node's."""
+        report = TaskReport(
+            flight.key, outcome, None, reason, datetime.now(UTC), flight.node, isolated=False
+        )
+        self.end_with(flight, report)
+
+    def end_with(self, flight: Flight, report: TaskReport) -> None:
+        """Take a flight out of the books and tell its report, once."""
+        with self.lock:
+            if self.books.flights.get(flight.key) is not flight:
+                return
+            self.books.end(flight.key)
+            link = self.link
+        if link is not None:
+            link.forget(flight.key)
+        with flight.lock:
+            flight.has_ended = True
+            on_done = flight.on_done
+        if flight.is_cancelled and report.outcome == "lost":
+            report = replace(
+                report, outcome="cancelled", reason=f"It was cancelled. {report.reason}"
+            )
+        try:
+            on_done(report)
+        except Exception:  # noqa: BLE001 - as above.
+            _log.exception("the report of task %s was not taken", flight.key)

@@ -1,0 +1,74 @@
+"""A node for tests: a worker in this process, over a folder store that it shares with the host.
+
+Its folder, the store's, its name, slots and the scheduler's address come by the environment, so
+that no test that looks for its own folder in the processes finds it.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from millpond.engine.cluster.running import NodeRunner, NodeTools
+from millpond.engine.cluster.workers import run_worker
+from millpond.engine.local import LocalEngine
+from millpond.engine.transfer import ObjectTransfer
+from millpond.engine.values import TaskProgress
+from millpond.ground.errors import MillpondError
+from millpond.ground.tls import Identity
+from millpond.storage.folder import FolderStore
+
+
+class TellingRunner(NodeRunner):
+    """Says what the test wants it to say of itself."""
+
+    def describe(self):
+        return super().describe() | json.loads(os.environ.get("NODE_LIES", "{}"))
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO)
+    folder, store = Path(os.environ["NODE_FOLDER"]), Path(os.environ["NODE_STORE"])
+    news = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def tell(progress: TaskProgress) -> None:
+        facts = json.dumps({**asdict(progress), "numbers": dict(progress.numbers)})
+        news.sendto(facts.encode(), os.environ["NODE_NEWS"])
+
+    engine = LocalEngine(
+        ObjectTransfer(FolderStore(store, "http://localhost", b"k" * 32)),
+        folder / "scratch",
+        slots=float(os.environ["NODE_SLOTS"]),
+        name=os.environ["NODE_NAME"],
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        runner = TellingRunner(engine, os.environ["NODE_NAME"], NodeTools(tell=tell))
+        files = (os.environ[f"NODE_{each}"] for each in ("CERTIFICATE", "KEY", "AUTHORITY"))
+        identity = Identity(*(Path(each) for each in files))
+        asyncio.run(
+            run_worker(
+                os.environ["NODE_SCHEDULER"],
+                identity,
+                runner,
+                folder=folder / "dask",
+                host="127.0.0.1",
+                port=int(os.environ["NODE_PORT"]),
+                join_seconds=20,
+            )
+        )
+    except MillpondError as fault:
+        print(fault.message, fault.next_step, file=sys.stderr)
+        return 1
+    finally:
+        engine.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
