@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from millpond.ground.settings import Settings
 from millpond.jobs.mail import open_post
 from millpond.jobs.port import Ending
 from millpond.machines.meters import Sampler
+from millpond.machines.trust.host import HostTls
+from millpond.machines.trust.rules import choose_way, finding_of
 from millpond.people.accounts import store as account_store
 from millpond.people.accounts.uses import LastUses
 from millpond.people.letters import Post
@@ -48,6 +51,7 @@ class House:
     settings: Settings
     data: Path
     url: str
+    tls: HostTls
     database: Database
     objects: ObjectStore
     seal_key: RotatingKey
@@ -75,6 +79,8 @@ ENDINGS: Mapping[str, Ending] = {
 def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
     """Open everything, and close it in the reverse order at the end."""
     with ExitStack() as stack:
+        way = choose_way(settings.server, is_near=is_loopback(settings.server.host))
+        tls = HostTls(settings, data, way, datetime.now(UTC))
         database = open_database(settings.database, data)
         stack.callback(database.close)
         migrate.upgrade(database)
@@ -104,6 +110,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             settings=settings,
             data=data,
             url=url,
+            tls=tls,
             database=database,
             objects=objects,
             seal_key=seal_key,
@@ -115,13 +122,18 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             meters=metrics.Meters(),
             recorder=Recorder(database, Sampler([Path("/"), data]).sample),
             uses=LastUses(),
-            passwords=Passwords(
-                passes=settings.people.argon2_passes,
-                memory_kib=settings.people.argon2_memory_kib,
-                at_once=settings.people.hashes_at_once,
-            ),
+            passwords=_passwords(settings),
             post=open_post(settings.mail, box),
         )
+
+
+def _passwords(settings: Settings) -> Passwords:
+    people = settings.people
+    return Passwords(
+        passes=people.argon2_passes,
+        memory_kib=people.argon2_memory_kib,
+        at_once=people.hashes_at_once,
+    )
 
 
 def _unisolated(settings: Settings, database: Database) -> Unisolated:
@@ -136,7 +148,10 @@ def installation_of(house: House) -> Installation:
     """Give what those who look after the server are told of it."""
     names = ("settings", "data", "database", "objects", "engine")
     opened = {name: getattr(house, name) for name in names}
-    return Installation(version_of("millpond"), environ=os.environ, **opened)
+    reached = finding_of(house.tls.way, house.url, house.tls.authority.fingerprint)
+    return Installation(
+        version_of("millpond"), environ=os.environ, findings=lambda: [reached], **opened
+    )
 
 
 def caps_of(settings: Settings) -> Limits:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -49,6 +50,15 @@ from millpond.lake.previews import routes as preview_routes
 from millpond.lake.uploads import parts as upload_parts
 from millpond.lake.uploads import routes as upload_routes
 from millpond.lake.values import LakeLimits
+from millpond.machines.trust import routes as trust_routes
+from millpond.machines.trust.addresses import first_address
+from millpond.machines.trust.rules import (
+    NOT_ENCRYPTED,
+    choose_way,
+    login_line,
+    scheme_of,
+    url_for_others,
+)
 from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
@@ -84,6 +94,8 @@ VERSION = version_of("millpond")
 _API = "/api/v1"
 EXIT_CODES = {409: 5, 422: 6, 503: 7}  # By the fault's status; as the command line's.
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
+_STRICT_SECONDS = 180 * 86_400
+"""How long browsers come by TLS only; with a given certificate, which they take without asking."""
 
 
 # Joining ---------------------------------------------------------------------------------------
@@ -103,6 +115,7 @@ def build_app(house: House) -> FastAPI:
         streams=re.compile(rf"^(/objects/|{lake_routes.STREAMED}$)"),
         meters=house.meters,
         hosts=_hosts(house),
+        strict_seconds=_strict_seconds(house),
     )
     app.include_router(health.routes(house.database, house.objects, VERSION))
     app.include_router(metrics.routes(house.meters, partial(require, permission="system.read")))
@@ -115,9 +128,15 @@ def build_app(house: House) -> FastAPI:
 
 
 def _hosts(house: House) -> Hosts:
-    server = house.settings.server
+    server, address = house.settings.server, house.settings.cluster.address
+    urls = [house.url, f"https://{address}"] if address else [house.url]
     # On a network, others may reach a server by names that it was never told.
-    return Hosts([house.url], is_any=not (server.url or is_loopback(server.host)))
+    return Hosts(urls, is_any=not (server.url or is_loopback(server.host)))
+
+
+def _strict_seconds(house: House) -> int:
+    is_near = is_loopback(house.settings.server.host)
+    return _STRICT_SECONDS if house.tls.way == "given" and not is_near else 0
 
 
 def _rooms(house: House) -> Iterator[APIRouter]:
@@ -155,6 +174,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield sse.routes(house.hub, open_project_id)
     yield watch_routes.routes(house.recorder)
     yield engine_routes.routes(installation_of(house))
+    yield trust_routes.routes(house.tls)
 
 
 def build_pool(house: House) -> Pool:
@@ -224,7 +244,9 @@ def serve(settings: Settings, data: Path) -> None:
     """Run a server until it is told to stop."""
     chosen = settings.server
     with FolderLock(data) as lock, listen(chosen.host, chosen.port) as listening:
-        url = chosen.url.rstrip("/") or url_of(listening)
+        way = choose_way(chosen, is_near=is_loopback(chosen.host))
+        near = url_of(listening, scheme_of(way))
+        url = url_for_others(chosen, settings.cluster, near, first_address())
         lock.tell(url)
         with open_house(settings, data, url) as house:
             pool, keeper = build_pool(house), Housekeeper(house.database, _chores(house))
@@ -233,11 +255,8 @@ def serve(settings: Settings, data: Path) -> None:
                 pool.start()
                 keeper.start()
                 house.recorder.start()
-                lock.announce(url, VERSION)
-                _say(f"Millpond is ready at {url}")
-                if code := house.database.change(accounts.make_setup_code):
-                    _say(f"Make the first administrator: {url}/setup?code={code}")
-                    _say(f"The code, good once and until the next start: {code}")
+                lock.announce(url, VERSION, here=near, **house.tls.announced())
+                _greet(house)
 
             try:
                 serve_app(
@@ -246,12 +265,24 @@ def serve(settings: Settings, data: Path) -> None:
                     ready=ready,
                     closing=house.hub.close,
                     chosen=chosen,
+                    context=house.tls.context,
                 )
             finally:
                 pool.stop(chosen.stop_seconds)  # First, so that its handlers give their jobs back.
                 house.dispatcher.close()
                 house.recorder.stop()
                 keeper.stop()
+
+
+def _greet(house: House) -> None:
+    _say(f"Millpond is ready at {house.url}")
+    if house.tls.way == "own":
+        _say(f"Others sign in with: {login_line(house.url, house.tls.authority.fingerprint)}")
+    elif house.tls.way == "open":
+        _say(NOT_ENCRYPTED, is_fault=True)
+    if code := house.database.change(accounts.make_setup_code):
+        _say(f"Make the first administrator: {house.url}/setup?code={code}")
+        _say(f"The code, good once and until the next start: {code}")
 
 
 def _chores(house: House) -> list[Chore]:
@@ -261,6 +292,7 @@ def _chores(house: House) -> list[Chore]:
         Chore(_MINUTE, house.uses.write, at_end=True),
         Chore(_MINUTE, watch.tidy),
         Chore(_HOUR, events.forget_old),
+        Chore(_HOUR, lambda _: house.tls.refresh(datetime.now(UTC))),
         Chore(_HOUR, lambda tx: upload_parts.clear(tx, house.objects)),
         Chore(_DAY, jobs.forget_old),
     ]
@@ -278,6 +310,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder of all data")
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--tls", action="store_true", help="speak TLS on loopback too")
+    parser.add_argument("--insecure", action="store_true", help="speak plain HTTP on a network")
     parser.add_argument("--settings", type=Path, help="TOML file; default: DATA/settings.toml")
     given = parser.parse_args(arguments)
     try:
@@ -307,6 +341,8 @@ def find_settings(given: argparse.Namespace, environ: Mapping[str, str]) -> tupl
         data_folder=str(data),
         host=given.host or server.host,
         port=server.port if given.port is None else given.port,
+        tls=server.tls or given.tls,
+        insecure=server.insecure or given.insecure,
     )
     return replace(settings, server=server), data
 

@@ -22,6 +22,7 @@ from millpond.jobs import pages as job_pages
 from millpond.lake import pages as lake_pages
 from millpond.lake.recent import show_datasets
 from millpond.lake.values import LakeLimits
+from millpond.machines.trust.rules import NOT_ENCRYPTED, is_plain, login_line
 from millpond.people import pages as people_pages
 from millpond.people.accounts import pages as account_pages
 from millpond.people.accounts.profile import pages as profile_pages
@@ -88,6 +89,7 @@ def hang_pages(app: FastAPI, house: House, version: str) -> None:
         url=house.url,
         version=version,
         nav=chain.from_iterable(_NAV),
+        warning=NOT_ENCRYPTED if is_plain(house.tls.way, house.url) else "",
     )
     app.state.session_cookie = portal.session_cookie
 
@@ -156,9 +158,17 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield passkey_pages.pages(portal)
     yield oidc_pages.pages(portal, house.settings.oidc)
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
-    yield engine_pages.pages(portal, installation_of(house))
+    yield engine_pages.pages(portal, installation_of(house), **_reached(house))
     yield environment_pages.pages(portal, house.objects)
     yield watch_pages.pages(portal, house.recorder)
     limits = LakeLimits(**asdict(house.settings.lake))
     yield lake_pages.pages(portal, house.objects, limits)
     yield from pipeline_pages.pages(portal, house.objects, limits)
+
+
+def _reached(house: House) -> dict[str, str]:
+    """Say how others sign in from their machines."""
+    way, fingerprint = house.tls.way, house.tls.authority.fingerprint
+    if way == "own":
+        return {"sign_in": login_line(house.url, fingerprint), "fingerprint": fingerprint}
+    return {} if way == "near" else {"sign_in": login_line(house.url)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from millpond.client.client import choose_server
+from millpond.client.client import Chosen, choose_server
 from millpond.client.config import Config, config_path, read_config, write_config
 from millpond.client.local import LocalSignIn, find_servers, user_name
 from millpond.ground.errors import InvalidError, NotSignedInError
@@ -50,15 +50,15 @@ def test_the_place_of_the_file() -> None:
 
 
 def test_arguments_then_variables_then_the_sign_in() -> None:
-    assert choose_server(KEPT, {}) == ("http://far:8787", "kept-token")
-    assert choose_server(KEPT, {}, "http://far:8787/", "mine") == ("http://far:8787/", "mine")
+    assert choose_server(KEPT, {}) == Chosen("http://far:8787", "kept-token")
+    assert choose_server(KEPT, {}, "http://far:8787/", "mine") == Chosen("http://far:8787/", "mine")
     environ = {"MILLPOND_URL": "http://near", "MILLPOND_TOKEN": "env"}
-    assert choose_server(KEPT, environ) == ("http://near", "env")
+    assert choose_server(KEPT, environ) == Chosen("http://near", "env")
 
 
 def test_a_kept_token_goes_to_no_other_server() -> None:
-    assert choose_server(KEPT, {}, "http://evil:8787") == ("http://evil:8787", None)
-    assert choose_server(KEPT, {"MILLPOND_URL": "http://evil"}) == ("http://evil", None)
+    assert choose_server(KEPT, {}, "http://evil:8787") == Chosen("http://evil:8787", None)
+    assert choose_server(KEPT, {"MILLPOND_URL": "http://evil"}) == Chosen("http://evil", None)
 
 
 def a_server(data: Path, url: str, process: int) -> Path:
@@ -72,9 +72,9 @@ def test_a_server_on_this_machine_is_found_when_it_runs(tmp_path: Path) -> None:
     alive = a_server(tmp_path / "alive", "http://127.0.0.1:2", os.getpid())
     config = Config(data_folders=(str(dead), str(alive)))
     environ = {"MILLPOND_DATA": str(tmp_path / "none"), "HOME": str(tmp_path)}
-    url, sign = choose_server(config, environ)
-    assert url == "http://127.0.0.1:2"
-    assert isinstance(sign, LocalSignIn)
+    found = choose_server(config, environ)
+    assert found.url == "http://127.0.0.1:2"
+    assert isinstance(found.token, LocalSignIn)
     assert [one.data for one in find_servers([dead, alive])] == [alive]
     with pytest.raises(NotSignedInError, match="none runs on this machine"):
         choose_server(Config(data_folders=(str(dead),)), environ)
@@ -82,7 +82,8 @@ def test_a_server_on_this_machine_is_found_when_it_runs(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_is_named_counts_more_than_a_sign_in(tmp_path: Path) -> None:
     alive = a_server(tmp_path / "alive", "http://127.0.0.1:2", os.getpid())
-    assert choose_server(KEPT, {"MILLPOND_URL": "http://x"}, data_folder=alive)[0].endswith(":2")
+    found = choose_server(KEPT, {"MILLPOND_URL": "http://x"}, data_folder=alive)
+    assert found.url.endswith(":2")
 
 
 def test_a_key_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from millpond.main import build_app, open_house
 
 P = "/projects/{project}"
 PARITY: dict[str, tuple[str, str]] = {
+    "GET /authority": ("system.authority", "system authority"),
     "GET /setup": ("account.is_setup_needed", "login"),
     "POST /setup": ("account.set_up", "login"),
     "POST /sessions": ("account.sign_in", "login"),

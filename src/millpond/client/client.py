@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,7 +29,8 @@ from millpond.client.pipelines import PipelinesRoom
 from millpond.client.presets import PresetsRoom
 from millpond.client.runs import RunsRoom
 from millpond.client.system import SystemRoom
-from millpond.client.transport import SignIn, Transport
+from millpond.client.transport import SignIn, Transport, fetch_authority
+from millpond.client.trust import KnownServers, Trust, TrustIn, fingerprint_of, read_fingerprint
 from millpond.client.uploads import UploadsRoom
 from millpond.ground.errors import NotSignedInError
 
@@ -45,6 +47,9 @@ class Client:
         token: an API token.
         project: the project to work in where a call names none.
         data_folder: data folder of a server that runs on this machine, to speak to that one.
+        fingerprint: SHA-256 of the authority that must have signed the server's certificate;
+            else MILLPOND_FINGERPRINT, else the authority that ``millpond login`` kept, else one
+            that this machine knows.
         environ: environment variables; the process's when left out.
 
     Raises:
@@ -58,14 +63,18 @@ class Client:
         *,
         project: str | None = None,
         data_folder: Path | None = None,
+        fingerprint: str | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """Find the address; nothing is sent before the first call."""
         known = os.environ if environ is None else environ
         config = read_config(config_path(known))
-        address, sign = choose_server(config, known, url, token, data_folder)
+        found = choose_server(config, known, url, token, data_folder)
+        wanted = fingerprint or known.get("MILLPOND_FINGERPRINT")
         chosen = project or known.get("MILLPOND_PROJECT") or config.project or None
-        self.transport = Transport(address, sign)
+        self.transport = Transport(
+            found.url, found.token, trust=_trust(found, wanted, KnownServers(known))
+        )
         self.account = AccountRoom(self.transport)
         self.users = UsersRoom(self.transport)
         self.projects = ProjectsRoom(self.transport, chosen)
@@ -107,13 +116,28 @@ class Client:
         self.close()
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A server that was chosen.
+
+    Attributes:
+        url: its address.
+        token: an API token, or a way to sign in.
+        trust: what its data folder on this machine says; None for any other server.
+    """
+
+    url: str
+    token: str | SignIn | None = field(default=None, repr=False)
+    trust: Trust | None = None
+
+
 def choose_server(
     config: Config,
     environ: Mapping[str, str],
     url: str | None = None,
     token: str | None = None,
     data_folder: Path | None = None,
-) -> tuple[str, str | SignIn | None]:
+) -> Chosen:
     """Choose address and token: what was given, the environment, the sign-in, this machine.
 
     A token that was kept for one address is never sent to another. A server on this machine is
@@ -122,18 +146,34 @@ def choose_server(
     asked = None if data_folder else url or environ.get("MILLPOND_URL")
     token = token or environ.get("MILLPOND_TOKEN") or None
     address = asked or (None if data_folder else config.url)
-    if address and config.token and address.rstrip("/") == config.url.rstrip("/"):
-        return address, token or config.token
     folders = [default_data_folder(environ), *map(Path, config.data_folders)]
     servers = find_servers([data_folder] if data_folder else folders)
     if address:
-        servers = [one for one in servers if one.url.rstrip("/") == address.rstrip("/")]
+        servers = [one for one in servers if one.is_at(address)]
+        trust = servers[0].trust_at(address) if servers else None
+        if config.token and address.rstrip("/") == config.url.rstrip("/"):
+            return Chosen(address, token or config.token, trust)
         if not servers:
-            return address, token
+            return Chosen(address, token)
     if not servers:
         raise NotSignedInError(
             "No server was named, and none runs on this machine.",
             next_step="Start one with `millpond up`, or sign in to one: millpond login URL.",
         )
     kept = config_path(environ).with_name("local-tokens.json")
-    return servers[0].url, token or LocalSignIn(servers[0], kept)
+    found = servers[0]
+    chosen = address or found.here
+    return Chosen(chosen, token or LocalSignIn(found, kept), found.trust_at(chosen))
+
+
+def _trust(found: Chosen, fingerprint: str | None, known: KnownServers) -> TrustIn:
+    """Choose whom to trust: by the fingerprint, by the data folder, by what was kept."""
+    if not found.url.startswith("https:"):
+        return None
+    if fingerprint:
+        wanted = read_fingerprint(fingerprint)
+        kept = known.get(found.url)
+        if kept is not None and fingerprint_of(kept.pem) == wanted:
+            return kept
+        return lambda: fetch_authority(found.url, wanted)
+    return found.trust or known.get(found.url)

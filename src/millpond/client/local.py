@@ -11,6 +11,7 @@ from typing import Any
 from millpond.client.config import write_private
 from millpond.client.decoding import decode
 from millpond.client.transport import Transport
+from millpond.client.trust import Trust, origin_of, read_trust
 from millpond.ground.errors import ConflictError, NotSignedInError
 from millpond.people.values import LocalChallenge, NewToken, local_proof
 
@@ -26,11 +27,24 @@ class LocalServer:
         data: the data folder.
         url: where it answers.
         process: its process id; 0 when it did not say.
+        here: where it answers programs of this machine.
+        trust: what they trust there, when it speaks TLS.
     """
 
     data: Path
     url: str
     process: int
+    here: str = ""
+    trust: Trust | None = None
+
+    def is_at(self, url: str) -> bool:
+        """Say whether an address is this server's."""
+        return origin_of(url) in (origin_of(self.url), origin_of(self.here))
+
+    def trust_at(self, url: str) -> Trust | None:
+        """Give what to trust at one of its addresses: its own certificate only where it is."""
+        is_here = origin_of(url) == origin_of(self.here)
+        return self.trust if self.trust and (is_here or not self.trust.is_exact) else None
 
     @property
     def is_alive(self) -> bool:
@@ -59,7 +73,10 @@ def read_server(data: Path) -> LocalServer | None:
     """Read the address that a server left in its data folder; None when there is none."""
     try:
         facts: Any = json.loads((data / SERVER_FILE).read_text())
-        return LocalServer(data, str(facts["url"]), int(facts.get("pid", 0)))
+        url = str(facts["url"])
+        trust = read_trust(str(facts.get("authority", "")), str(facts.get("certificate", "")))
+        here = str(facts.get("here", "") or url)
+        return LocalServer(data, url, int(facts.get("pid", 0)), here, trust)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -116,7 +133,7 @@ class LocalSignIn:
         if tokens.get(place, refused) != refused:
             return tokens[place]
         key = self._key()
-        transport = Transport(self._server.url)
+        transport = Transport(self._server.here, trust=self._server.trust)
         try:
             try:
                 made = _prove(transport, key, "")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -51,7 +51,7 @@ class ServerProcess:
                     next_step="Mend what it said; `millpond doctor` looks at this machine.",
                 )
             server = read_server(self.data)
-            if server is not None and server.process == self.process.pid and answers(server.url):
+            if server is not None and server.process == self.process.pid and answers(server):
                 return server
             pause(_LOOK_SECONDS)
         raise BusyError(
@@ -88,6 +88,7 @@ def start_server(
     settings: Path | None = None,
     log: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
 ) -> ServerProcess:
     """Start ``python -m millpond.main`` on a data folder.
 
@@ -98,16 +99,18 @@ def start_server(
         settings: the settings file; DATA/settings.toml when left out.
         log: the file that gets what it writes; else it writes to this program's standard error.
         environ: its environment; this program's when left out.
+        flags: further ones, such as ``--tls``.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     environment = dict(os.environ if environ is None else environ)
     # The client's own variables are none of the server's business.
-    for name in ("MILLPOND_TOKEN", "MILLPOND_URL", "MILLPOND_PROJECT"):
+    for name in ("MILLPOND_TOKEN", "MILLPOND_URL", "MILLPOND_PROJECT", "MILLPOND_FINGERPRINT"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "millpond.main", "--data", str(data)]
     command += ["--host", host] if host is not None else []
     command += ["--port", str(port)] if port is not None else []
     command += ["--settings", str(settings)] if settings is not None else []
+    command += flags
     opened: IO[bytes] | int = sys.stderr.fileno() if log is None else log.open("ab")
     try:
         process = subprocess.Popen(
@@ -125,9 +128,9 @@ def start_server(
     return ServerProcess(process, data, log)
 
 
-def answers(url: str) -> bool:
-    """Say whether a server answers at an address."""
-    transport = Transport(url, patience_seconds=0)
+def answers(server: LocalServer) -> bool:
+    """Say whether a server of this machine answers."""
+    transport = Transport(server.here, trust=server.trust, patience_seconds=0)
     try:
         transport.get("/healthz")
     except MillpondError:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from millpond.client.room import Room
+from millpond.machines.trust.values import AuthorityShown
 
 
 class SystemRoom(Room):
@@ -27,3 +28,7 @@ class SystemRoom(Room):
         """Look at the database, objects, disk, sandbox and queue; for administrators."""
         found: dict[str, Any] = self._transport.get("/system/health")
         return found
+
+    def authority(self) -> AuthorityShown:
+        """Show the server's own authority and its fingerprint; asked without a token."""
+        return self._transport.read(AuthorityShown, "/authority")

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import random
+import ssl
 import sys
 import threading
 import time
@@ -14,7 +15,8 @@ from urllib.parse import quote
 
 from millpond.client.decoding import decode
 from millpond.client.faults import UnreachableError, error_from
-from millpond.ground.errors import BusyError, MillpondError, NotSignedInError
+from millpond.client.trust import Trust, TrustIn, check_fingerprint, explain
+from millpond.ground.errors import BusyError, MillpondError, NotFoundError, NotSignedInError
 from millpond.ground.ids import new_id
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class Transport:
         url: the server's address, such as ``http://127.0.0.1:8000``.
         token: an API token, or a way to sign in, used at the first call and once more when what
             it gave is refused.
+        trust: the authority that must have signed the server's certificate, or a way to find
+            it; without, one that this machine knows (or of the file SSL_CERT_FILE).
         patience_seconds: for how long to go on trying once the server has answered before.
         pause: how to wait; tests give their own.
     """
@@ -75,11 +79,14 @@ class Transport:
         url: str,
         token: str | SignIn | None = None,
         *,
+        trust: TrustIn = None,
         patience_seconds: float = 20.0,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Keep the address; the connection is opened at the first call."""
         self.url = url.rstrip("/")
+        self._trust = trust
+        self._is_pinned = trust is not None
         self.patience_seconds = patience_seconds
         self._sign_in = token if callable(token) else None
         self._token = None if callable(token) else token
@@ -243,16 +250,11 @@ class Transport:
         return response.json()
 
     def _client(self) -> "httpx.Client":
-        httpx = load_httpx()
         with self._opening:  # Several threads send and fetch at once.
             if self._http is None:
-                timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
-                # A server on this machine is never asked through a proxy of the environment.
-                is_near = self.url.split("://")[-1].startswith(("127.", "localhost", "[::1]"))
-                is_plain = self.url.startswith("http:")  # Reading certificates would cost 30 ms.
-                self._http = httpx.Client(
-                    timeout=timeout, trust_env=not is_near, verify=not is_plain
-                )
+                trust = self._trust() if callable(self._trust) else self._trust
+                self._is_pinned = trust is not None
+                self._http = open_http(self.url, trust)
             return self._http
 
     def _headers(self) -> dict[str, str]:
@@ -263,12 +265,74 @@ class Transport:
     def _address(self, path: str) -> str:
         return self.url + (path if path.startswith(("/healthz", "/metrics")) else PREFIX + path)
 
-    def _unreachable(self, fault: Exception) -> UnreachableError:
+    def _unreachable(self, fault: Exception) -> MillpondError:
+        if told := explain(self.url, fault, is_pinned=self._is_pinned):
+            return told
         what = "The connection broke" if self._has_answered else "No server answers"
         return UnreachableError(
             f"{what} at {self.url} ({type(fault).__name__}: {fault}).",
             next_step="Start one with `millpond up`, or give the address: millpond login URL.",
         )
+
+
+def open_http(url: str, trust: Trust | None) -> "httpx.Client":
+    """Open a connection that trusts this authority, or what the machine knows."""
+    loaded = load_httpx()
+    # A server on this machine is never asked through a proxy of the environment.
+    is_near = url.rpartition("://")[2].startswith(("127.", "localhost", "[::1]"))
+    verify: Any = False  # Reading the machine's certificates would cost 30 ms.
+    if trust is not None:
+        verify = trust.context()
+    elif not url.startswith("http:"):
+        verify = loaded.create_ssl_context()
+    made: httpx.Client = loaded.Client(
+        timeout=loaded.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+        trust_env=not is_near,
+        verify=verify,
+    )
+    return made
+
+
+def ask_authority(url: str) -> str:
+    """Ask the server at an address for its authority's certificate, PEM, trusting nobody yet.
+
+    Nothing else goes over this connection, and what comes is worth nothing until its fingerprint
+    was compared.
+
+    Raises:
+        UnreachableError: no answer.
+        NotFoundError: the server is none of ours, or an older one.
+    """
+    httpx = load_httpx()
+    address = f"{url.rstrip('/')}{PREFIX}/authority"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        answer = httpx.get(address, verify=context, timeout=_CONNECT_SECONDS)
+        answer.raise_for_status()
+        return str(answer.json()["certificate"])
+    except httpx.TransportError as fault:
+        if told := explain(url, fault, is_pinned=False):
+            raise told from fault
+        raise UnreachableError(
+            f"No server answers at {url} ({type(fault).__name__}: {fault}).",
+            next_step="Check the address, and that nothing in between holds it back.",
+        ) from fault
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as fault:
+        raise NotFoundError(
+            f"{url} answers, but shows no authority: it is no Millpond server, or an older one.",
+            next_step="Check the address, and the version of the server.",
+        ) from fault
+
+
+def fetch_authority(url: str, fingerprint: str) -> Trust:
+    """Fetch a server's authority, and trust it if its fingerprint is (or begins as) this one.
+
+    Raises:
+        UntrustedError: it has another fingerprint.
+        UnreachableError: no answer.
+    """
+    return check_fingerprint(url, ask_authority(url), fingerprint)
 
 
 def _known(query: Query | None) -> dict[str, Any]:

@@ -21,8 +21,17 @@ NAV = (
 )
 
 
-def pages(portal: Portal, installation: Installation) -> APIRouter:
-    """Give the pages."""
+def pages(
+    portal: Portal, installation: Installation, *, sign_in: str = "", fingerprint: str = ""
+) -> APIRouter:
+    """Give the pages.
+
+    Args:
+        portal: makes the pages.
+        installation: what is shown.
+        sign_in: the command by which others sign in from their machines; empty where none do.
+        fingerprint: of the authority that they then trust; empty where it is not ours.
+    """
     router = APIRouter()
 
     @router.get("/admin", **page("system.read"))
@@ -35,7 +44,14 @@ def pages(portal: Portal, installation: Installation) -> APIRouter:
         """Show how the database, the objects, the disk, the sandbox and the queue are."""
         health = system.get_health(visit.actor, installation)
         info = visit.read(lambda tx: system.get_system(tx, visit.actor, installation))
-        return portal.render(visit, "engine/health.html", health=health, info=info)
+        return portal.render(
+            visit,
+            "engine/health.html",
+            health=health,
+            info=info,
+            sign_in=sign_in,
+            fingerprint=fingerprint,
+        )
 
     @router.get(_SETTINGS, **page("system.read"))
     def show_settings(visit: VisitIn) -> HTMLResponse:

@@ -1,7 +1,7 @@
 """The installation itself: versions, where tasks run, settings, and how all of it is."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Installation:
         database: where facts are.
         objects: where bytes are.
         engine: where tasks run.
+        findings: what rooms above find when they are asked how they are.
     """
 
     version: str
@@ -41,6 +42,7 @@ class Installation:
     database: Database
     objects: ObjectStore
     engine: LocalEngine
+    findings: Callable[[], Iterable[Finding]] = tuple
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,12 @@ def get_health(actor: Actor, installation: Installation) -> SystemHealth:
         return count_jobs(tx)
 
     counts = installation.database.read(count)
-    found = [*_stores(installation), *_machine(installation), *_queue(counts)]
+    found = [
+        *_stores(installation),
+        *installation.findings(),
+        *_machine(installation),
+        *_queue(counts),
+    ]
     states = {one.state for one in found}
     worst = next((state for state in ("fault", "warning") if state in states), "ok")
     return SystemHealth(worst, found)

@@ -48,6 +48,10 @@ class ServerSettings:
         "", "TLS: file of the certificate, and of those above it; empty: made by our own authority."
     )
     certificate_key: str = setting("", "TLS: file of its private key.")
+    tls: bool = setting(
+        default=False,
+        help_text="Speak TLS to this machine alone too; on a network it always does.",
+    )
     insecure: bool = setting(
         default=False, help_text="Speak plain HTTP on a network: passwords can be read on the way."
     )

@@ -279,6 +279,7 @@ def _find_contradictions(settings: Settings) -> Iterator[Fault]:
         yield Fault("database.url", "must begin with postgresql:// or sqlite:///")
     if settings.server.url and not settings.server.url.startswith(("http://", "https://")):
         yield Fault("server.url", "must begin with http:// or https://")
+    yield from _find_wrong_tls(settings.server)
     yield from _find_wrong_proxies(settings.server.trusted_proxies)
     mail = settings.mail
     if mail.host and not re.fullmatch(r"[^@\s,]+@[^@\s,]+", mail.sender):
@@ -289,6 +290,13 @@ def _find_contradictions(settings: Settings) -> Iterator[Fault]:
         yield Fault("mail.tls", "must not be none where a password is sent")
     for name, provider in settings.oidc.items():
         yield from _find_wrong_provider(f"{_PROVIDERS}.{name}", provider)
+
+
+def _find_wrong_tls(server: ServerSettings) -> Iterator[Fault]:
+    if bool(server.certificate) != bool(server.certificate_key):
+        yield Fault("server.certificate_key", "and server.certificate go together")
+    if server.insecure and (server.certificate or server.tls):
+        yield Fault("server.insecure", "contradicts server.certificate and server.tls")
 
 
 def _find_wrong_provider(table: str, provider: ProviderSettings) -> Iterator[Fault]:

@@ -116,10 +116,26 @@ class Authority:
         """Give ``ROLE.crt`` and ``ROLE.key`` of a folder; made anew when due or for other hosts."""
         key_path, path = folder / f"{role}.key", folder / f"{role}.crt"
         key, wanted = _read_or_make_key(key_path), tuple(hosts)
-        if not path.exists() or _is_due(path.read_bytes(), wanted, now):
+        if not path.exists() or self._is_due(path.read_bytes(), key, wanted, now):
             issued = self.sign(make_request(key), role, name, wanted, now)
             _write(path, issued.pem + self.pem, 0o644)
         return Identity(path, key_path, self.path)
+
+    def _is_due(
+        self, pem: bytes, key: ec.EllipticCurvePrivateKey, hosts: tuple[str, ...], now: datetime
+    ) -> bool:
+        """Tell whether a certificate ends soon, lacks a host, or is not ours or not the key's."""
+        try:
+            held = x509.load_pem_x509_certificate(pem)
+            held.verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return True
+        if held.not_valid_after_utc - now < timedelta(days=RENEW_DAYS):
+            return True
+        if held.public_key() != key.public_key():
+            return True
+        names = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return any(_general_name(host) not in names for host in hosts)
 
 
 def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -207,14 +223,6 @@ def _general_name(host: str) -> x509.GeneralName:
     with suppress(ValueError):
         return x509.IPAddress(ipaddress.ip_address(host))
     return x509.DNSName(host)
-
-
-def _is_due(pem: bytes, hosts: tuple[str, ...], now: datetime) -> bool:
-    held = x509.load_pem_x509_certificate(pem)
-    if held.not_valid_after_utc - now < timedelta(days=RENEW_DAYS):
-        return True
-    names = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return any(_general_name(host) not in names for host in hosts)
 
 
 def _read_or_make_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -43,11 +43,18 @@ class FolderLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text, 0)
 
-    def announce(self, url: str, version: str) -> None:
-        """Write ``DATA/server.json``, by which programs of the same user find this server."""
+    def announce(self, url: str, version: str, **more: str) -> None:
+        """Write ``DATA/server.json``, by which programs of the same user find this server.
+
+        Args:
+            url: the address that others reach it by.
+            version: of Millpond.
+            more: ``here``, the address by which this machine reaches it, and what it may trust
+                there: a file of the ``authority``, or of the very ``certificate``.
+        """
         half = self._data / "server.json.new"
         half.unlink(missing_ok=True)
-        facts = {"url": url, "pid": os.getpid(), "version": version}
+        facts = {"url": url, "pid": os.getpid(), "version": version, **more}
         with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(facts, file)
         half.replace(self._data / "server.json")

@@ -63,6 +63,7 @@ def build_frame(
     streams: re.Pattern[str] = _NO_STREAMS,
     meters: Meters | None = None,
     hosts: Hosts | None = None,
+    strict_seconds: int = 0,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
     """Build the application that rooms' routers are included in.
@@ -75,6 +76,7 @@ def build_frame(
         streams: paths whose routes read the body piece by piece and set their own limit.
         meters: where requests are counted.
         hosts: the names that this server answers to; any without.
+        strict_seconds: how long browsers shall come by TLS alone; 0 says nothing to them.
         lifespan: what to start and stop with the application.
     """
     app = FastAPI(
@@ -96,6 +98,7 @@ def build_frame(
         streams=streams,
         meters=meters or Meters(),
         hosts=hosts or Hosts(),
+        strict_seconds=strict_seconds,
     )
     app.add_exception_handler(MillpondError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)

@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import HTTPException
@@ -53,8 +53,12 @@ class Gate:
         streams: re.Pattern[str],
         meters: Meters,
         hosts: Hosts,
+        strict_seconds: int = 0,
     ) -> None:
         self._app = app
+        self._headers = dict(_HEADERS)
+        if strict_seconds:
+            self._headers[b"strict-transport-security"] = f"max-age={strict_seconds}".encode()
         self._body_bytes = body_bytes
         self._streams = streams
         self._meters = meters
@@ -69,7 +73,7 @@ class Gate:
         request_id = given if _SANE_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         mark = REQUEST_ID.set(request_id)
-        passage = _Passage(scope, receive, send, self._limit(scope))
+        passage = _Passage(scope, receive, send, self._limit(scope), self._headers)
         start = time.perf_counter()
         try:
             await self._answer(passage, request_id)
@@ -129,8 +133,16 @@ class Gate:
 class _Passage:
     """One request on its way: counts what comes in, dresses what goes out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int | None) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limit: int | None,
+        dress: Mapping[bytes, bytes],
+    ) -> None:
         self.scope = scope
+        self._dress = dress
         self.status = 0
         self.closes = False
         self._receive = receive
@@ -180,7 +192,7 @@ class _Passage:
             self.status = message["status"]
             headers: list[Any] = list(message.get("headers", []))
             there = {bytes(name).lower() for name, _ in headers}
-            headers += [(name, value) for name, value in _HEADERS.items() if name not in there]
+            headers += [(name, value) for name, value in self._dress.items() if name not in there]
             headers.append((b"x-request-id", self.scope["state"]["request_id"].encode()))
             if self.closes:  # The rest of a body that is too large is not read.
                 headers.append((b"connection", b"close"))

@@ -103,7 +103,14 @@ class Portal:
     """Makes pages."""
 
     def __init__(
-        self, assets: Assets, survey: Survey, *, url: str, version: str, nav: Iterable[NavItem] = ()
+        self,
+        assets: Assets,
+        survey: Survey,
+        *,
+        url: str,
+        version: str,
+        nav: Iterable[NavItem] = (),
+        warning: str = "",
     ) -> None:
         """Take what every page needs.
 
@@ -113,6 +120,7 @@ class Portal:
             url: the address by which this server is reached.
             version: Millpond's, shown at the foot.
             nav: the rooms' menu entries.
+            warning: stands at the top of every page; empty when there is none.
         """
         self.url = url
         self.session_cookie = cookie_name(url)
@@ -126,7 +134,7 @@ class Portal:
             undefined=jinja2.StrictUndefined,
             auto_reload=False,
         )
-        self._templates.globals.update(asset=assets.url)
+        self._templates.globals.update(asset=assets.url, warning=warning)
         self._templates.filters.update(
             duration=words.write_duration,
             json=words.write_json,
@@ -251,7 +259,8 @@ def cookie_name(url: str) -> str:
     """Name the session's cookie: no other server of this host may set or read it by accident."""
     parts = urlsplit(url)
     if parts.scheme == "https":
-        return "__Host-millpond"  # Browsers take it only with Secure, Path=/ and no Domain.
+        port = f"_{parts.port}" if parts.port else ""
+        return f"__Host-millpond{port}"  # Taken only with Secure, Path=/ and no Domain.
     return f"millpond_{parts.port or 80}"
 
 

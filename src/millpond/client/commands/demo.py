@@ -69,7 +69,7 @@ def demo(
 @contextlib.contextmanager
 def _server(call: Call, folder: Path) -> Iterator[tuple[LocalServer, bool]]:
     running = find_server(folder)
-    if running is not None and answers(running.url):
+    if running is not None and answers(running):
         call.tell(f"Using the server that runs on {folder}.")
         yield running, False
         return

@@ -5,9 +5,9 @@ import click
 from millpond.client.call import Call, shared, yes_option
 from millpond.client.client import Client
 from millpond.client.commands.people import read_line
+from millpond.client.commands.trusting import fingerprint_option, meet
 from millpond.client.invitations import InvitationsRoom
 from millpond.client.screen import Column
-from millpond.client.transport import Transport
 
 _ROLES = click.Choice(["viewer", "editor", "owner"])
 _into = click.option(
@@ -98,16 +98,24 @@ def accept_invitation(call: Call) -> None:
 @click.argument("name")
 @click.option("--email", help="Your mail address.")
 @click.option("--invited", is_flag=True, help="With an invitation, whose code is asked for first.")
+@fingerprint_option
 @shared
-def sign_up(call: Call, address: str, name: str, email: str | None, invited: bool) -> None:
+def sign_up(
+    call: Call,
+    address: str,
+    name: str,
+    email: str | None,
+    invited: bool,
+    fingerprint: str | None,
+) -> None:
     """Make yourself the account NAME on the server at URL, and sign in to it.
 
     The code and the password come from a prompt or, one a line, from standard input.
     """
-    code = _code_of(read_line("Code or link", hidden=True)) if invited else None
-    password = call.read_secret("Password", twice=True)
-    transport = Transport(address)
+    transport = meet(call, address, fingerprint)
     try:
+        code = _code_of(read_line("Code or link", hidden=True)) if invited else None
+        password = call.read_secret("Password", twice=True)
         text = InvitationsRoom(transport).sign_up(name, password, email=email, code=code).text
     finally:
         transport.close()

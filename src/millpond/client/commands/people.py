@@ -6,6 +6,7 @@ import click
 
 from millpond.client.call import Call, shared, yes_option
 from millpond.client.client import Client
+from millpond.client.commands.trusting import fingerprint_option, meet
 from millpond.client.people import AccountRoom
 from millpond.client.screen import Column
 from millpond.client.transport import Transport
@@ -18,12 +19,23 @@ from millpond.people.values import User
 @click.option("--user", "name", help="Who to sign in as; asked for when left out.")
 @click.option("--with-token", is_flag=True, help="Give an API token instead of a password.")
 @click.option("--setup", is_flag=True, help="Make the first administrator, with the one-time code.")
+@fingerprint_option
 @shared
-def login(call: Call, address: str | None, name: str | None, with_token: bool, setup: bool) -> None:
+def login(
+    call: Call,
+    address: str | None,
+    name: str | None,
+    with_token: bool,
+    setup: bool,
+    fingerprint: str | None,
+) -> None:
     """Sign in to the server at URL and keep a token for it, readable by you alone.
 
     The password, the token and the code come from a prompt or, one a line, from standard input.
     Without URL it is the server on this machine, which needs no password from who runs it.
+
+    A server with an authority of its own shows its fingerprint: compare it with what you were
+    told, or give that as --fingerprint. From then on only a server of that authority is spoken to.
     """
     url = address or call.url
     if url is None and not (name or with_token or setup):
@@ -34,27 +46,29 @@ def login(call: Call, address: str | None, name: str | None, with_token: bool, s
     if url is None:
         with Client() as client:
             url = client.url
-    text = _read_token(call, url, name, with_token=with_token, setup=setup)
+    transport = meet(call, url, fingerprint)
+    try:
+        text = _read_token(call, transport, name, with_token=with_token, setup=setup)
+    finally:
+        transport.close()
     with Client(url, text) as client:
         me = client.account.me()
     call.change_config(url=url.rstrip("/"), token=text)
     call.say(f"{url}: signed in as {me.user.name}.", me)
 
 
-def _read_token(call: Call, url: str, name: str | None, *, with_token: bool, setup: bool) -> str:
+def _read_token(
+    call: Call, transport: Transport, name: str | None, *, with_token: bool, setup: bool
+) -> str:
     if with_token:
         return call.read_secret("Token").strip()
     code = read_line("One-time code", hidden=False) if setup else ""
     chosen = name or read_line("Name", hidden=False)
-    transport = Transport(url)
-    try:
-        account = AccountRoom(transport)
-        password = call.read_secret("Password", twice=setup)
-        if setup:
-            return account.set_up(code, chosen, password).text
-        return account.sign_in(chosen, password).text
-    finally:
-        transport.close()
+    account = AccountRoom(transport)
+    password = call.read_secret("Password", twice=setup)
+    if setup:
+        return account.set_up(code, chosen, password).text
+    return account.sign_in(chosen, password).text
 
 
 def read_line(what: str, *, hidden: bool) -> str:
@@ -237,10 +251,11 @@ def make_reset_link(call: Call, name: str, yes: bool) -> None:
 
 @user.command("forgot")
 @click.argument("name")
+@fingerprint_option
 @shared
-def ask_reset(call: Call, name: str) -> None:
+def ask_reset(call: Call, name: str, fingerprint: str | None) -> None:
     """Let a link that sets a new password be sent to the mail address of NAME."""
-    transport = Transport(_address(call))
+    transport = meet(call, _address(call), fingerprint)
     try:
         AccountRoom(transport).ask_reset(name)
     finally:
@@ -249,18 +264,19 @@ def ask_reset(call: Call, name: str) -> None:
 
 
 @user.command("reset")
+@fingerprint_option
 @shared
-def use_reset(call: Call) -> None:
+def use_reset(call: Call, fingerprint: str | None) -> None:
     """Set a new password with the code of a link, and sign in.
 
     The code (what stands behind `code=`) and the password come from a prompt or, one a line, from
     standard input.
     """
     url = _address(call)
-    code = read_line("Code", hidden=False)
-    password = call.read_secret("New password", twice=True)
-    transport = Transport(url)
+    transport = meet(call, url, fingerprint)
     try:
+        code = read_line("Code", hidden=False)
+        password = call.read_secret("New password", twice=True)
         text = AccountRoom(transport).use_reset(code, password).text
     finally:
         transport.close()

@@ -44,3 +44,18 @@ def show_health(call: Call) -> int:
         for one in found["findings"]:
             write_finding(decode(Finding, one))
     return 1 if found["status"] == "fault" else 0
+
+
+@system.command("authority")
+@shared
+def show_authority(call: Call) -> None:
+    """Show the server's own authority: what others compare before they sign in to it.
+
+    Its certificate goes to standard output, to be given to browsers and other programs.
+    """
+    with call.client() as client:
+        found, url = client.system.authority(), client.url
+    call.tell(f"SHA-256 {found.fingerprint}")
+    if url.startswith("https:"):
+        call.tell(f"Others sign in with: millpond login {url} --fingerprint {found.fingerprint}")
+    call.say(found.certificate.strip(), found)

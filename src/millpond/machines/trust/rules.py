@@ -1,0 +1,113 @@
+"""Decide how a server speaks, which names its certificate holds, and what is said about both."""
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from millpond.ground.findings import Finding
+from millpond.ground.settings import ClusterSettings, ServerSettings
+from millpond.machines.trust.values import Way
+
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared only.
+NOT_ENCRYPTED = "Not encrypted: passwords and data can be read on their way."
+
+
+def choose_way(server: ServerSettings, *, is_near: bool) -> Way:
+    """Choose how the server speaks.
+
+    Args:
+        server: what was chosen.
+        is_near: whether only this machine reaches the address that it listens on.
+    """
+    if server.certificate:
+        return "given"
+    if is_near:
+        return "own" if server.tls else "near"
+    return "open" if server.insecure else "own"
+
+
+def scheme_of(way: Way) -> str:
+    """Give the scheme of addresses: ``http`` or ``https``."""
+    return "https" if way in ("own", "given") else "http"
+
+
+def is_plain(way: Way, url: str) -> bool:
+    """Tell whether readers must be warned: what they send can be read on its way."""
+    return way == "open" and not url.startswith("https:")
+
+
+def hosts_of(
+    server: ServerSettings, cluster: ClusterSettings, machine: Iterable[str]
+) -> tuple[str, ...]:
+    """Give the names and addresses that the host's certificate holds, each once.
+
+    Args:
+        server: where it listens, and the address that others reach it by.
+        cluster: the address that nodes reach it by.
+        machine: the machine's own name and addresses.
+    """
+    named = (urlsplit(server.url).hostname or "", cluster.address, server.host)
+    wanted = (*named, "localhost", "127.0.0.1", "::1", *machine)
+    return tuple(dict.fromkeys(host for host in map(write_host, wanted) if host))
+
+
+def write_host(host: str) -> str:
+    """Write a name as certificates hold it; empty when they cannot."""
+    if host in EVERYWHERE or "%" in host:
+        return ""
+    try:
+        return host.strip().lower().encode("ascii" if host.isascii() else "idna").decode()
+    except UnicodeError:
+        return ""
+
+
+def fits(host: str, names: Iterable[str]) -> bool:
+    """Tell whether a certificate with these names is good for a host (RFC 6125, 6.4.3)."""
+    wanted = write_host(host)
+    _, _, parent = wanted.partition(".")
+    held = {name.lower() for name in names}
+    return wanted in held or bool(parent and f"*.{parent}" in held)
+
+
+def url_for_others(server: ServerSettings, cluster: ClusterSettings, near: str, first: str) -> str:
+    """Give the address that others reach the server by.
+
+    Args:
+        server: where it listens; its ``url`` wins.
+        cluster: the address that nodes reach it by is the next best.
+        near: the address by which this machine reaches it.
+        first: the machine's first address on a network; empty without a network.
+    """
+    if server.url:
+        return server.url.rstrip("/")
+    host = cluster.address or first
+    if server.host not in EVERYWHERE or not host:
+        return near
+    port = urlsplit(near).port
+    return f"{urlsplit(near).scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def login_line(url: str, fingerprint: str = "") -> str:
+    """Give the command by which others sign in, and pin the authority if it is our own."""
+    return f"millpond login {url}" + (f" --fingerprint {fingerprint}" if fingerprint else "")
+
+
+def finding_of(way: Way, url: str, fingerprint: str) -> Finding:
+    """Say how the server is reached."""
+    if way == "near":
+        return Finding("connections", "ok", "plain HTTP, from this machine alone")
+    if way == "own":
+        told = f"TLS by its own authority, fingerprint {fingerprint}"
+        return Finding("connections", "ok", told)
+    if way == "given":
+        return Finding("connections", "ok", "TLS with the certificate of server.certificate")
+    if url.startswith("https:"):
+        return Finding(
+            "connections", "warning",
+            f"others come by {url}, but plain HTTP goes from the proxy there to this server",
+            "Leave server.insecure out where that network is not your own; have the proxy speak"
+            " HTTPS to this server.",
+        )  # fmt: skip
+    return Finding(
+        "connections", "warning", NOT_ENCRYPTED,
+        "Start the server without --insecure (server.insecure): then it speaks TLS.",
+    )  # fmt: skip
