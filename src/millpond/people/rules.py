@@ -47,6 +47,8 @@ PERMISSIONS: dict[str, str] = {
     "user.write": ADMIN,
     "job.read": ADMIN,
     "job.write": ADMIN,
+    "node.read": ADMIN,
+    "node.write": ADMIN,
     "system.read": ADMIN,
     "monitor.read": ADMIN,
     "site_log.read": ADMIN,

@@ -1,9 +1,8 @@
 """What nodes send to the door of themselves."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from millpond.machines.values import Heartbeat, NodeFacts, StoreState
 
@@ -52,7 +51,7 @@ class HeartbeatTold(_Told):
     """A heartbeat."""
 
     version: Annotated[str, Field(max_length=40)]
-    sent_at: datetime
+    sent_at: AwareDatetime
     facts: FactsTold
     meters: dict[str, Any] = {}
     running: Annotated[list[_Key], Field(max_length=_RUNNING_MOST)] = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from millpond.ground.errors import MillpondError
 from millpond.ground.tls import Peer
@@ -13,6 +13,7 @@ from millpond.machines.door.requests import HeartbeatTold, RenewAsked
 from millpond.machines.heartbeats import Listener
 from millpond.storage.database import Database, Transaction
 from millpond.web.connections import peer_in
+from millpond.web.intake import check_json
 
 
 def routes(cluster: Cluster, listeners: Sequence[Listener] = ()) -> APIRouter:
@@ -22,7 +23,7 @@ def routes(cluster: Cluster, listeners: Sequence[Listener] = ()) -> APIRouter:
         cluster: whose nodes come in.
         listeners: rooms that hear each heartbeat.
     """
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(_sound)])
 
     @router.post("/heartbeat")
     def take_heartbeat(request: Request, told: HeartbeatTold) -> dict[str, Any]:
@@ -51,6 +52,11 @@ def routes(cluster: Cluster, listeners: Sequence[Listener] = ()) -> APIRouter:
         return {"certificate": database.change(change), "authority": authority}
 
     return router
+
+
+async def _sound(request: Request) -> None:
+    """Refuse what no database takes: NUL, lone surrogates, numbers that are none."""
+    check_json(await request.json())
 
 
 def _peer_of(request: Request) -> Peer:

@@ -1,0 +1,86 @@
+"""What may be sent in about nodes."""
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from millpond.machines.values import NodeFacts
+
+_Name = Annotated[str, Field(max_length=80)]
+_Text = Annotated[str, Field(max_length=300)]
+_Labels = Annotated[dict[str, str], Field(max_length=50)]
+_Slots = Annotated[int, Field(ge=0, le=4096)]
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class JoinTokenRequest(_Request):
+    """Give leave to join one machine."""
+
+    name: _Name = ""
+    slots_most: _Slots = 0
+    labels: _Labels = {}
+
+
+class FactsOfMachine(_Request):
+    """What a machine says of itself when it joins."""
+
+    slots: float
+    cores: float
+    memory_bytes: int
+    gpus: int = 0
+    python: Annotated[str, Field(max_length=40)]
+    isolated: bool = False
+    reason: _Text = ""
+    address: Annotated[str, Field(max_length=255)]
+    data_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    data_disk: _Text = ""
+    system: _Text = ""
+
+    def value(self) -> NodeFacts:
+        """Give them as the room knows them."""
+        return NodeFacts(**self.model_dump())
+
+
+class JoinRequest(_Request):
+    """Join, with a token that is good once."""
+
+    token: Annotated[str, Field(min_length=1, max_length=200)]
+    name: _Name
+    csr: Annotated[str, Field(max_length=10_000)]
+    version: Annotated[str, Field(max_length=40)]
+    sent_at: AwareDatetime
+    facts: FactsOfMachine
+
+
+class NodePatch(_Request):
+    """Change what the installation says of a node; what is left out stays."""
+
+    labels: _Labels | None = None
+    slots_most: _Slots | None = None
+    price_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+
+
+class RevokeRequest(_Request):
+    """Take a certificate no more."""
+
+    serial: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{1,64}$")]
+    reason: Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class AddNodeRequest(_Request):
+    """Add a machine that stands somewhere; by SSH unless another source is named."""
+
+    source: Annotated[str, Field(max_length=40)] = "ssh"
+    address: Annotated[str, Field(max_length=255)] = ""
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "root"
+    port: _Port = 22
+    key_file: _Text = ""
+    data_disk: _Text = ""
+    name: _Name = ""
+    slots: _Slots = 0
+    labels: _Labels = {}

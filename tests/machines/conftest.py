@@ -1,0 +1,177 @@
+"""A cluster over a database: an authority, what was heard, and machines that join."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from starlette.types import ASGIApp
+
+from millpond.ground.actor import SYSTEM, Actor
+from millpond.ground.room_settings import ClusterSettings
+from millpond.ground.tls import Peer
+from millpond.machines import actions, heartbeats, joining
+from millpond.machines.authority import Authority, make_request, serial_of
+from millpond.machines.cluster import Cluster
+from millpond.machines.presence import Presence
+from millpond.machines.revocations import RevokedList
+from millpond.machines.values import Heartbeat, Joined, Node, NodeFacts, StoreState
+from millpond.people.accounts import actions as accounts
+from millpond.storage.database import Database, Transaction
+from millpond.web.connections import PEER
+
+T = TypeVar("T")
+VERSION = "1.2.3"
+FACTS = NodeFacts(
+    slots=4,
+    cores=4,
+    memory_bytes=32 << 30,
+    python="3.11.2",
+    isolated=True,
+    address="192.0.2.7",
+    data_disk="/data",
+    system="Debian 12",
+)
+METERS = {
+    "load1": 1.0,
+    "cpu": 0.25,
+    "cpu_count": 4,
+    "memory_total": 32 << 30,
+    "memory_used": 8 << 30,
+    "disks": [{"mount": "/", "total": 50 << 30, "free": 30 << 30}],
+}
+
+
+class Ticks:
+    """A clock that is never set, in the hands of a test."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Room:
+    """A cluster, with an administrator and somebody who is none."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database, self.folder, self.ticks = database, folder, Ticks()
+        with database.transaction() as tx:
+            root = accounts.add_user(tx, SYSTEM, "root", is_admin=True)
+            ana = accounts.add_user(tx, SYSTEM, "ana")
+        self.root = Actor(root.id, "root", is_admin=True)
+        self.ana = Actor(ana.id, "ana")
+        limits = ClusterSettings()
+        self.revoked_file = folder / "cluster" / "revoked.json"
+        self.cluster = Cluster(
+            authority=Authority(folder / "keys", datetime.now(UTC)),
+            version=VERSION,
+            url="https://millpond.example",
+            address="192.0.2.1",
+            door_port=8785,
+            limits=limits,
+            presence=Presence(limits, self.ticks),
+            revoked=RevokedList(database, self.revoked_file),
+        )
+
+    def change(self, action: Callable[[Transaction], T]) -> T:
+        return self.database.change(action)
+
+    def token(self, **more: Any) -> str:
+        return self.change(
+            lambda tx: joining.make_join_token(tx, self.root, self.cluster, **more)
+        ).token
+
+    def join(self, name: str = "owl", token: str = "", **more: Any) -> Joined:
+        given = {
+            "token": token or self.token(),
+            "name": name,
+            "csr": request_pem(),
+            "version": VERSION,
+            "sent_at": datetime.now(UTC),
+            "facts": FACTS,
+        }
+        return self.change(lambda tx: joining.join_node(tx, self.cluster, **(given | more)))
+
+    def peer(self, joined: Joined) -> Peer:
+        return Peer("node", joined.name, serial_of(joined.certificate.encode()))
+
+    def beat(self, peer: Peer, **more: Any) -> dict[str, Any]:
+        listeners = more.pop("listeners", ())
+        told = heartbeat(**more)
+        return self.change(
+            lambda tx: heartbeats.note_heartbeat(tx, self.cluster, peer, told, listeners)
+        )
+
+    def up(self, name: str = "owl") -> Peer:
+        """Join a machine and let it tell of itself once."""
+        peer = self.peer(self.join(name))
+        self.beat(peer)
+        return peer
+
+    def node(self, name: str = "owl") -> Node:
+        with self.database.reading() as tx:
+            return actions.get_node(tx, self.root, self.cluster, name).node
+
+    def told(self, name: str = "owl") -> list[str]:
+        with self.database.reading() as tx:
+            found = actions.get_node(tx, self.root, self.cluster, name).events
+        return [event.kind for event in reversed(found)]
+
+    def revoked(self) -> list[str]:
+        found: list[str] = json.loads(self.revoked_file.read_text())
+        return found
+
+
+def request_pem() -> str:
+    return make_request(ec.generate_private_key(ec.SECP256R1())).decode()
+
+
+def heartbeat(**more: Any) -> Heartbeat:
+    given: dict[str, Any] = {
+        "version": VERSION,
+        "sent_at": datetime.now(UTC),
+        "facts": FACTS,
+        "meters": METERS,
+        "running": (),
+        "store": StoreState(is_ok=True, free_bytes=100 << 30, total_bytes=200 << 30, epoch="1"),
+    }
+    return Heartbeat(**(given | more))
+
+
+def heartbeat_json(**more: Any) -> dict[str, Any]:
+    told = dataclasses.asdict(heartbeat())
+    return {**told, "sent_at": told["sent_at"].isoformat(), **more}
+
+
+class Caller:
+    """Calls an application as a node does, by the certificate that its listener has checked."""
+
+    def __init__(self, app: ASGIApp, peer: Peer | None = None, token: str = "") -> None:
+        async def known(scope: Any, receive: Any, send: Any) -> None:
+            if peer is not None:
+                scope["extensions"] = {**scope.get("extensions", {}), PEER: peer}
+            await app(scope, receive, send)
+
+        self._app = known
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def send(self, method: str, path: str, body: object = None) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+                return await http.request(method, path, json=body, headers=self._headers)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def room(database: Database, tmp_path: Path) -> Room:
+    return Room(database, tmp_path)
