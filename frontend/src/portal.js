@@ -1,5 +1,6 @@
 // What every page does: times in the reader's zone, copying, confirming, menus, live parts, plots.
 import htmx from "htmx.org";
+import { followClock } from "./again.mjs";
 import { confirmForms } from "./confirm.mjs";
 import { followLive } from "./live.mjs";
 import { closeMenus } from "./menus.mjs";
@@ -87,4 +88,5 @@ addEventListener("pageshow", () => {
 confirmForms();
 closeMenus();
 followLive(htmx, say);
+followClock(htmx);
 setInterval(() => showTimes(document), 30000);

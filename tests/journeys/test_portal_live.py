@@ -95,3 +95,37 @@ def test_a_killed_server_is_picked_up_without_a_reload_and_typing_is_kept(
             assert tab.evaluate("window.isTheSame")
         form.get_by_role("button", name="Start the run").click()
         form.wait_for_url("**/runs/run_*", timeout=20_000)
+
+
+@pytest.mark.slow
+def test_lists_home_queue_and_health_show_by_themselves_what_is_new(shots, client, tmp_path):
+    token = client.tokens.make("browser").text
+    with shots.browse() as browser:
+        context = shots.open_context(browser, client.url, token)
+        places = ("/", "/projects/lakes", "/projects/lakes/datasets", "/projects/lakes/pipelines",
+                  "/projects/lakes/activity", "/admin/queue", "/admin/health")  # fmt: skip
+        tabs = {place: context.new_page() for place in places}
+        for place, tab in tabs.items():
+            tab.goto(client.url + place)
+            tab.evaluate("window.isTheSame = true")
+        (tmp_path / "note.txt").write_text("new")
+        client.datasets.push(tmp_path / "note.txt", "notes", project="lakes")
+        for place in ("/", "/projects/lakes"):
+            expect(tabs[place].locator("#what-changed")).to_contain_text("notes")
+            expect(tabs[place].locator("section:has(h2:text('Datasets'))")).to_contain_text(
+                "notes@1"
+            )
+        expect(tabs["/projects/lakes/datasets"].locator("#datasets-list")).to_contain_text("notes")
+        expect(tabs["/projects/lakes/activity"].locator("#entries")).to_contain_text("notes@1")
+        client.pipelines.push(tmp_path / "slow", "slower", project="lakes")
+        expect(tabs["/projects/lakes/pipelines"].locator("main")).to_contain_text("slower")
+        health = tabs["/admin/health"]
+        free = health.locator("#nodes td").nth(1)
+        idle = free.inner_text()
+        run = start(client)
+        health.evaluate("document.getElementById('nodes').dataset.every = 1")
+        expect(free).not_to_have_text(idle, timeout=20_000)
+        expect(tabs["/admin/queue"].locator("#jobs")).to_contain_text("pipelines.run")
+        client.runs.wait(run, project="lakes")
+        for tab in tabs.values():
+            assert tab.evaluate("window.isTheSame")

@@ -16,12 +16,12 @@ def shown(database, actor, limit=6):
 
 def test_datasets_are_shown_newest_first_with_their_newest_version(people, http):
     http.push("old", {"a": b"1"})
-    http.push("new", {"a": b"1", "b": b"2"})
+    http.push("young", {"a": b"1", "b": b"2"})
     http.push("old", {"a": b"2"})
     panel = shown(people, VERA)
     assert [(row.text, row.path) for row in panel.rows] == [
         ("old@2", "/projects/pond/datasets/old"),
-        ("new@1", "/projects/pond/datasets/new"),
+        ("young@1", "/projects/pond/datasets/young"),
     ]
     assert panel.rows[1].note == "2 files, by ana"
     assert panel.steps[0].is_done

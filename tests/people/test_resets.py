@@ -194,9 +194,9 @@ def test_the_code_stands_in_no_job(database: Database) -> None:
 
 
 def test_a_link_by_hand_sets_the_first_password_of_an_account(database: Database) -> None:
-    database.change(lambda tx: accounts.add_user(tx, SYSTEM, "new"))
-    assert reset(database, make(database, "new"))
-    assert sign_in(database, "new", NEW)
+    database.change(lambda tx: accounts.add_user(tx, SYSTEM, "newcomer"))
+    assert reset(database, make(database, "newcomer"))
+    assert sign_in(database, "newcomer", NEW)
 
 
 def test_only_administrators_hand_links_over(database: Database) -> None:

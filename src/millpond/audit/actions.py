@@ -27,8 +27,11 @@ from millpond.ground.canonical import canonical_json, digest_of
 from millpond.ground.errors import ConflictError
 from millpond.ground.page import PAGE_LIMIT, Page, decode_cursor, make_page
 from millpond.storage.database import Transaction
+from millpond.storage.events import publish
 
 _PENDING = "audit_pending"
+ACTIVITY_TOPIC = "activity"
+"""Tells of every transaction that adds to a project's log."""
 TARGET_LENGTH = 400
 REQUEST_ID_LENGTH = 80
 
@@ -73,6 +76,8 @@ def note(
             "request_id": tx.request_id[:REQUEST_ID_LENGTH],
         }
     )
+    if project_id is not None and all(entry["chain"] != project_id for entry in pending[:-1]):
+        publish(tx, project_id=project_id, topic=ACTIVITY_TOPIC, kind="activity.noted")
     # The second round before the commit: whatever locks others take in the first come earlier.
     tx.before_commit("audit", lambda: tx.before_commit("audit", lambda: _write(tx)))
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from millpond.audit.actions import ACTIVITY_TOPIC
 from millpond.ground.actor import Actor
 from millpond.lake.tables import dataset, dataset_version
 from millpond.people.actions import only_allowed
@@ -53,5 +54,11 @@ def show_datasets(tx: Transaction, actor: Actor, places: Sequence[Place], limit:
         bool(rows),
     )
     return Panel(
-        "Datasets", "database", rows, "/projects/{project}/datasets", "No data yet.", (step,)
+        "Datasets",
+        "database",
+        rows,
+        "/projects/{project}/datasets",
+        "No data yet.",
+        (step,),
+        [f"{names[one]} {ACTIVITY_TOPIC}" for one in ids],
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from millpond.audit.actions import ACTIVITY_TOPIC
 from millpond.ground.actor import Actor
 from millpond.people.actions import only_allowed
 from millpond.pipelines.specs.tables import pipeline, pipeline_version
@@ -39,6 +40,7 @@ def show_pipelines(tx: Transaction, actor: Actor, places: Sequence[Place], limit
             path=f"/projects/{names[found.project_id]}/pipelines/{found.name}",
             project=names[found.project_id],
             state=found.state,
+            topic=f"pipeline/{found.name}" if found.state == "compiling" else "",
             note=f"by {found.created_by}",
             at=found.created_at,
         )
@@ -58,4 +60,5 @@ def show_pipelines(tx: Transaction, actor: Actor, places: Sequence[Place], limit
         "/projects/{project}/pipelines",
         "No pipelines yet.",
         (step,),
+        [f"{names[one]} {ACTIVITY_TOPIC}" for one in ids],
     )
