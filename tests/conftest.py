@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -31,19 +32,26 @@ from millpond.ground.actor import SYSTEM, Actor
 from millpond.ground.clock import SetClock
 from millpond.ground.settings import load_settings
 from millpond.house import House, open_house
+from millpond.machines.authority import Authority
 from millpond.people.accounts import actions as accounts
 from millpond.people.actions import add_project, set_member
 from millpond.people.values import NOWHERE
 from millpond.storage import migrate
 from millpond.storage.database import Database, metadata
 from millpond.storage.folder import FolderStore
+from millpond.storage.nodes.values import Pace
 from millpond.storage.port import ObjectStore
 from millpond.storage.s3 import S3Store
 from millpond.web.serving import listen, url_of
 
 STRICT = os.environ.get("MILLPOND_TEST_STRICT") == "1"
 BUCKET = "millpond-tests"
-_STORES = {"folder_store": "folder", "ministack_store": "s3", "moto_store": "s3-moto"}
+_STORES = {
+    "folder_store": "folder",
+    "ministack_store": "s3",
+    "moto_store": "s3-moto",
+    "nodes_store": "nodes",
+}
 _counts: dict[str, Counter[str]] = {"database": Counter(), "store": Counter()}
 
 
@@ -393,6 +401,48 @@ def objects(request: pytest.FixtureRequest) -> ObjectStore:
     name = "folder_store" if request.param == "folder" else "ministack_store"
     store: ObjectStore = request.getfixturevalue(name)
     return store
+
+
+def load_module(path: Path) -> Any:
+    """Load a module that tests of several folders share."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def nodes_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Give an authority that signs the certificates of nodes."""
+    return Authority(tmp_path_factory.mktemp("authority"), datetime.now(UTC))
+
+
+@pytest.fixture(scope="session")
+def data_nodes_module() -> Any:
+    """Give the module that makes nodes with data disks."""
+    return load_module(Path(__file__).parent / "storage" / "data_nodes.py")
+
+
+@pytest.fixture(scope="session")
+def three_nodes(
+    tmp_path_factory: pytest.TempPathFactory, nodes_authority: Authority, data_nodes_module: Any
+) -> Iterator[Any]:
+    """Start three nodes in this process, for all tests that do no harm to them."""
+    nodes = data_nodes_module.DataNodes(tmp_path_factory.mktemp("nodes"), nodes_authority)
+    for name in ("n1", "n2", "n3"):
+        nodes.add(name)
+    yield nodes
+    nodes.stop()
+
+
+@pytest.fixture
+def nodes_store(three_nodes: Any, database: Database, tmp_path: Path) -> Iterator[Any]:
+    """Open an empty store on three nodes, its names in a database of each kind."""
+    opened = three_nodes.store(database, tmp_path, pace=Pace(suspect=600, lost=900))
+    yield opened
+    opened.close()
 
 
 # Time ------------------------------------------------------------------------------------------

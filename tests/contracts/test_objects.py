@@ -227,6 +227,12 @@ class TestMoto(SignedByTheStore):
         return moto_store
 
 
+class TestNodes(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, nodes_store):
+        return nodes_store
+
+
 def test_a_key_may_be_long_but_not_too_long():
     assert check_key("/".join(["x" * 100] * 8))
     with pytest.raises(InvalidError):
