@@ -5,11 +5,13 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from millpond.engine.cluster import grants
 from millpond.engine.cluster.cache import Cache
@@ -45,26 +47,33 @@ def make_identity(authority: Authority, folder: Path, role: str, name: str) -> I
 
 
 class Host:
-    """A door that can be closed and opened again at the same port."""
+    """A door, on a listener of its own."""
 
     def __init__(self, objects: ObjectStore, desk: Desk, identity: Identity) -> None:
-        self.objects, self.news, self.locks = objects, [], {}
+        self.objects, self.news, self.locks, self.running = objects, [], {}, set()
         tools = data.DataTools(
-            SECRET, desk, objects, SystemClock(), self.news.append, self.locks.get
+            SECRET,
+            desk,
+            objects,
+            SystemClock(),
+            self.news.append,
+            self.locks.get,
+            lambda key, node: node == "mill" and key in self.running,
         )
         self._app = build_frame(None, lambda *_: None)
         self._app.include_router(data.routes(tools), prefix="/door/v1")
         if isinstance(objects, FolderStore):
             self._app.include_router(object_routes.routes(objects))
-        self._identity = identity
-        self.port = 0
-        self.open()
-
-    def open(self) -> None:
-        self._listening = listen("127.0.0.1", self.port)
+        self.is_away = False
+        self._listening = listen("127.0.0.1", 0)
         self.port = self._listening.getsockname()[1]
-        self._server = DataServer(self._app, self._identity, self._listening)
+        self._server = DataServer(self, identity, self._listening)
         self._server.start()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; while it is away, only as a proxy before it would."""
+        app = PlainTextResponse("away", 502) if self.is_away else self._app
+        await app(scope, receive, send)
 
     def close(self) -> None:
         self._server.stop()
@@ -108,14 +117,14 @@ class Node:
             settle_seconds=20,
         )
 
-    def begin(self, task: TaskSpec, *names: str, node: str = "") -> None:
+    def begin(self, task: TaskSpec, *names: str, node: str = "", hours_ago: int = 0) -> None:
         token = grants.sign_token(
             SECRET,
             key=task.key,
             node=node or self.name,
             prefix=task.output_prefix,
             project_id=task.project_id,
-            now=datetime.now(UTC),
+            now=datetime.now(UTC) - timedelta(hours=hours_ago),
         )
         reads = {name: grants.sign_read(SECRET, task.key, name) for name in names}
         self.transfer.begin(task, {"task": token.to_json(), "reads": reads})
@@ -288,7 +297,7 @@ def test_a_log_and_outputs_outlast_a_host_that_is_away(
     task = make_task()
     node.begin(task)
     node.transfer.append_log(PREFIX, 0, b"one\n")
-    host.close()
+    host.is_away = True
     for number in range(1, 6):
         node.transfer.append_log(PREFIX, number, b"%d\n" % number)
     published: list[object] = []
@@ -297,7 +306,7 @@ def test_a_log_and_outputs_outlast_a_host_that_is_away(
     with pytest.raises(HostAwayError):
         node.door.post("objects/find", {"task": {}, "keys": []})
     assert not published
-    host.open()
+    host.is_away = False
     thread.join(20)
     node.transfer.end(task)
     assert len(published) == 1
@@ -343,3 +352,16 @@ def test_progress_is_the_tasks_word_and_comes_bounded(host: Host, node: Node) ->
     news = {"done": 3, "total": 10, "message": "x" * 5000, "numbers": {"loss": 0.5, "bad": "a"}}
     node.door.post("progress", [{"task": token, "news": news}])
     assert host.news == [TaskProgress("r1/score/0/1", 3.0, 10.0, "x" * 500, {"loss": 0.5})]
+
+
+def test_a_token_that_gets_old_is_made_anew_while_the_task_is_with_the_node(
+    host: Host, node: Node
+) -> None:
+    task = make_task()
+    node.begin(task, "k", hours_ago=5)
+    old, _ = node.transfer.right_to("k")
+    node.transfer.renew()
+    assert node.transfer.right_to("k")[0] == old
+    host.running.add(task.key)
+    node.transfer.renew()
+    assert node.transfer.right_to("k")[0]["expires_at"] > old["expires_at"] + 4 * 3600

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from millpond.environments.built import list_wheels
@@ -35,7 +36,6 @@ from millpond.environments.rules import (
 from millpond.environments.values import EnvironmentPlace
 from millpond.ground.canonical import digest_of
 from millpond.ground.errors import BusyError, Fault, InvalidError
-from millpond.storage.port import ObjectStore
 
 _MARKER = ".complete"
 _DROPPED = (
@@ -51,6 +51,14 @@ _PROBE = (
     "print(json.dumps([sys.base_prefix,platform.python_version(),sysconfig.get_platform(),"
     "sys.implementation.cache_tag]))"
 )
+
+
+class WheelSource(Protocol):
+    """Where wheels are that were built from source; every object store is one."""
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Give an object's bytes."""
+        ...
 
 
 def choose_interpreter() -> Path:
@@ -69,7 +77,7 @@ class UvBuilder:
         interpreter: Path,
         environment: Mapping[str, str],
         seconds: float = 1800.0,
-        objects: ObjectStore | None = None,
+        objects: WheelSource | None = None,
     ) -> None:
         """Keep venvs below ``root``; one folder may serve many processes.
 

@@ -65,6 +65,7 @@ class Door:
         self.url = url.rstrip("/")
         self._identity, self._patience, self._pause = identity, patience_seconds, pause
         self._client = self._open()
+        self._is_closed = False
 
     def _open(self) -> httpx.Client:
         return httpx.Client(
@@ -80,7 +81,8 @@ class Door:
         old.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; whoever waits for the host waits no longer."""
+        self._is_closed = True
         self._client.close()
 
     def post(self, name: str, facts: Any) -> Any:
@@ -130,7 +132,7 @@ class Door:
             try:
                 return call()
             except HostAwayError:
-                if time.monotonic() + pause > end:
+                if self._is_closed or time.monotonic() + pause > end:
                     raise
                 self._pause(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -162,4 +164,6 @@ def raise_fault(answer: httpx.Response) -> None:
         raise InvalidError(message, next_step=step, faults=faults)
     if kind is not None:
         raise kind(message, next_step=step, **dict(facts.get("facts") or {}))
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # A defect: asking for long mends nothing.
+        raise BusyError(message, next_step=step)
     raise HostAwayError(message, next_step=step)

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ import httpx
 
 from millpond.engine.cluster.cache import Cache, write_checked
 from millpond.engine.cluster.door import Door, away, raise_fault
+from millpond.engine.cluster.grants import RENEW_SECONDS
 from millpond.engine.cluster.leaving import Leaver, hash_part
 from millpond.engine.cluster.spool import Spool
 from millpond.engine.transfer import create, lay_down
@@ -127,12 +128,46 @@ class DoorTransfer:
             with self._lock:
                 self._held.pop(task.key, None)
 
-    def renew(self, tokens: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take newer tokens, by task."""
+    def renew(self) -> None:
+        """Have tokens made anew that get old; called now and then.
+
+        Raises:
+            MillpondError: the host is away, or refuses.
+        """
+        old = time.time() + RENEW_SECONDS
         with self._lock:
-            for key, token in tokens.items():
+            due = [
+                held.token
+                for held in self._held.values()
+                if held.token and held.token["expires_at"] < old
+            ]
+        if not due:
+            return
+        answer = self._door.post("tokens", {"tokens": due[:_AT_ONCE]})
+        with self._lock:
+            for key, token in answer["tokens"].items():
                 if key in self._held:
                     self._held[key].token = dict(token)
+
+    def token_of(self, key: str) -> Mapping[str, Any] | None:
+        """Give a task's token; None when the task is not here."""
+        with self._lock:
+            held = self._held.get(key)
+            return None if held is None else held.token
+
+    def read_lock(self, digest: str) -> str:
+        """Give the lock of a digest that a task here names, and take leave to fetch its wheels."""
+        held = self._holder(f"lock:{digest}")
+        asked = {"digest": digest, "signature": held.reads[f"lock:{digest}"]}
+        answer = self._door.ask("locks", {"task": held.token, **asked})
+        with self._lock:
+            held.reads = {**held.reads, **answer["wheels"]}
+        return str(answer["text"])
+
+    def open(self, key: str) -> Iterator[bytes]:
+        """Give the bytes of a small object that a task here may read, such as a wheel."""
+        held = self._holder(key)
+        yield self._bring(held, key, b"".join)
 
     def right_to(self, name: str) -> tuple[Mapping[str, Any], str]:
         """Give the token and the signature of a task that may read this.

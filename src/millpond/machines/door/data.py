@@ -14,7 +14,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from millpond.engine.cluster.grants import TaskToken, check_token, may_read, sign_read
+from millpond.engine.cluster.grants import TaskToken, check_token, may_read, renew_token, sign_read
 from millpond.engine.logs import read_progress
 from millpond.engine.port import OnProgress
 from millpond.engine.values import TaskProgress, log_key
@@ -60,6 +60,7 @@ class DataTools:
         clock: tells the time.
         tell: hears of tasks' progress.
         find_lock: gives the lock of a digest; None when there is none.
+        runs: tells whether a task is with a node now.
     """
 
     secret: bytes
@@ -68,6 +69,7 @@ class DataTools:
     clock: Clock
     tell: OnProgress
     find_lock: Callable[[str], LockText | None]
+    runs: Callable[[str, str], bool]
 
 
 class _Asked(BaseModel):
@@ -107,6 +109,14 @@ class LockAsked(_Asked):
     signature: Annotated[str, Field(max_length=100)]
 
 
+class TokensAsked(BaseModel):
+    """These tokens get old."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: Annotated[list[dict[str, Any]], Field(max_length=_KEYS_MOST)]
+
+
 class NewsAsked(_Asked):
     """How far a task is."""
 
@@ -139,6 +149,23 @@ def routes(tools: DataTools) -> APIRouter:
         tools.desk.commit(asked.new(), asked.receipts, node)
         return {}
 
+    _add_tasks(router, tools)
+    _add_logs(router, tools)
+    return router
+
+
+def _add_tasks(router: APIRouter, tools: DataTools) -> None:
+    @router.post("/tokens")
+    def renew_tokens(request: Request, asked: TokensAsked) -> dict[str, Any]:
+        """Make tokens anew that get old, of tasks that the node still has."""
+        node, made = node_of(request), {}
+        for facts in asked.tokens:
+            token = TaskToken.from_json(facts)
+            fresh = renew_token(tools.secret, token, node, tools.clock.now())
+            if fresh is not None and tools.runs(token.key, node):
+                made[token.key] = fresh.to_json()
+        return {"tokens": made}
+
     @router.post("/progress")
     def tell_progress(
         request: Request, asked: Annotated[list[NewsAsked], Body(max_length=_NEWS_MOST)]
@@ -161,9 +188,6 @@ def routes(tools: DataTools) -> APIRouter:
             )
         signed = {key: sign_read(tools.secret, token.key, key) for key in found.wheels}
         return {"text": found.text, "wheels": signed}
-
-    _add_logs(router, tools)
-    return router
 
 
 def _add_logs(router: APIRouter, tools: DataTools) -> None:

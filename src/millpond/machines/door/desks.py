@@ -71,9 +71,9 @@ class Desk(Protocol):
 class AddressDesk:
     """For a folder, whose bytes come through the door, and for S3, which nodes reach by itself."""
 
-    def __init__(self, objects: ObjectStore) -> None:
-        """Give addresses that this store signs."""
-        self._objects = objects
+    def __init__(self, objects: ObjectStore, prefix: str = "") -> None:
+        """Give addresses that this store signs; a folder's stand below this prefix at the door."""
+        self._objects, self._prefix = objects, prefix
         self._is_ours = isinstance(objects, FolderStore)
 
     def find(self, keys: Sequence[str], node: str) -> Mapping[str, Stored]:
@@ -118,4 +118,5 @@ class AddressDesk:
         if not self._is_ours:
             return address
         parts = urlsplit(address)
-        return f"{parts.path}?{parts.query}"  # The door serves it too: nodes reach no other port.
+        # The door serves it too, since nodes reach no other port.
+        return f"{self._prefix}{parts.path}?{parts.query}"

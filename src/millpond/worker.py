@@ -1,0 +1,387 @@
+"""A node's worker: runs tasks in sandboxes, keeps objects, tells the host how this machine is.
+
+``python -m millpond.worker --folder FOLDER [--supervise]``
+
+It ends when it can't go on as it is: its service (or ``--supervise``) starts it anew.
+"""
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from uv import find_uv_bin
+
+from millpond.engine.cluster.cache import Cache
+from millpond.engine.cluster.door import Door
+from millpond.engine.cluster.news import News
+from millpond.engine.cluster.running import NodeRunner, NodeTools
+from millpond.engine.cluster.spool import Spool
+from millpond.engine.cluster.transfer import DoorTransfer
+from millpond.engine.cluster.workers import run_worker
+from millpond.engine.local import LocalEngine
+from millpond.engine.rules import Unisolated
+from millpond.environments.on_nodes import NodeEnvironments, index_of_host
+from millpond.ground.errors import BusyError, ConflictError, MillpondError, NotFoundError
+from millpond.ground.logs import set_up_logs
+from millpond.machines.authority import RENEW_DAYS, make_key, make_request
+from millpond.machines.files import DEFAULT_FOLDER, NodeConfig, NodeFiles
+from millpond.machines.meters import Sampler, count_gpus
+from millpond.machines.pulse import Pulse, Rhythm
+from millpond.machines.supervising import (
+    AGAIN,
+    GOOD_SECONDS,
+    REFUSED,
+    STOPPED,
+    pause_after,
+    supervise,
+)
+from millpond.machines.values import NodeFacts
+from millpond.storage.nodes.client import NodeClient
+from millpond.storage.nodes.disk import NodeDisk
+from millpond.storage.nodes.receipts import ReceiptSigner
+from millpond.storage.nodes.serving import DataServer, build_data_app
+from millpond.storage.nodes.tokens import TokenChecker
+from millpond.storage.nodes.values import DiskFacts
+
+VERSION = version_of("millpond")
+_MEMORY_SHARE = 0.9
+_CACHE_BYTES, _CACHE_SHARE = 20 << 30, 0.25
+_log = logging.getLogger("millpond.worker")
+
+
+class Node:
+    """All that a node's process holds, from its start to its end."""
+
+    def __init__(self, files: NodeFiles, config: NodeConfig, stack: ExitStack) -> None:
+        """Open it; what is opened is closed by the stack, in the reverse order."""
+        self._files, self._config, self._stack = files, config, stack
+        self._identity = files.identity()
+        self._stopping = threading.Event()
+        self.code = STOPPED
+        self._runner: NodeRunner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._may_be_plain = False
+        folder = files.folder
+        self._door = Door(f"https://{_host_part(config.host)}:{config.door_port}", self._identity)
+        stack.callback(self._door.close)
+        self._disk, self._disk_fault = _open_disk(config, files)
+        peers = NodeClient(self._identity)
+        stack.callback(peers.close)
+        self._transfer = DoorTransfer(
+            self._door,
+            Cache(folder / "cache", _cache_bytes(folder)),
+            lambda send: Spool(folder / "spool", send),
+            peers,
+            disk=self._disk,
+        )
+        stack.callback(self._transfer.close)
+        self._sampler = self._make_sampler()
+        self._engine = self._make_engine()
+        stack.callback(self._engine.close)
+        self._gpus = count_gpus()
+        self._pulse = self._make_pulse()
+        self._data_port = self._serve_data(peers)
+        news = News(self._door, self._transfer.token_of)
+        stack.callback(news.close)
+        self._tools = NodeTools(
+            prepare=self._make_environments().prepare,
+            begin=self._transfer.begin,
+            end=self._transfer.end,
+            tell=news.tell,
+        )
+
+    # Parts -----------------------------------------------------------------------------------
+
+    def _make_sampler(self) -> Sampler:
+        folders = [self._files.folder]
+        if self._config.data_disk:
+            folders.append(Path(self._config.data_disk))
+        return Sampler(folders, tasks=self._tell_tasks)
+
+    def _make_engine(self) -> LocalEngine:
+        return LocalEngine(
+            self._transfer,
+            self._files.folder / "scratch",
+            name=self._config.name,
+            slots=self._config.slots or None,
+            memory_bytes=int(self._sampler.sample()["memory_total"] * _MEMORY_SHARE),
+            unisolated=lambda: Unisolated(is_allowed=self._may_be_plain),
+        )
+
+    def _make_environments(self) -> NodeEnvironments:
+        folder = self._files.folder
+        return NodeEnvironments(
+            folder / "environments",
+            uv=Path(find_uv_bin()),
+            variables=index_of_host(f"{self._door.url}/door/v1/packages", self._identity, folder),
+            read_lock=self._transfer.read_lock,
+            open_object=self._transfer.open,
+        )
+
+    def _make_pulse(self) -> Pulse:
+        return Pulse(
+            self._door,
+            VERSION,
+            self._tell,
+            self._take,
+            self._be_refused,
+            folder=self._files.folder,
+            rhythm=Rhythm(self._config.heartbeat_seconds),
+        )
+
+    def _serve_data(self, peers: NodeClient) -> int:
+        """Serve the data disk's objects, if there is one; give the port."""
+        if self._disk is None:
+            return 0
+        checker = TokenChecker(self._config.token_key, self._config.name)
+        app = build_data_app(self._disk, checker, peers, self._pulse.revoked)
+        listening = _listen(self._config.data_port, "data route", "data_port")
+        server = DataServer(app, self._identity, listening)
+        self._stack.callback(listening.close)
+        self._stack.callback(server.stop)
+        server.start()
+        return int(listening.getsockname()[1])
+
+    # What it tells and is told ---------------------------------------------------------------
+
+    def _tell(self) -> Mapping[str, Any]:
+        store: DiskFacts | None = None
+        if self._disk is not None:
+            store = self._disk.look()
+        elif self._config.data_disk:
+            store = DiskFacts("", is_ok=False, reason=self._disk_fault)
+        facts = asdict(store) if store else None
+        if facts is not None:
+            facts["epoch"] = str(facts["epoch"])
+        return {
+            "facts": asdict(self._facts()),
+            "meters": self._sampler.sample(),
+            "running": self._runner.running() if self._runner else [],
+            "store": facts,
+        }
+
+    def _facts(self) -> NodeFacts:
+        here = self._engine.nodes()[0]
+        return NodeFacts(
+            slots=here.slots,
+            cores=float(len(os.sched_getaffinity(0))),
+            memory_bytes=here.memory_bytes,
+            gpus=self._gpus,
+            python=platform.python_version(),
+            isolated=here.isolated,
+            reason=here.reason,
+            address=self._config.address,
+            data_port=self._data_port,
+            worker_port=self._config.worker_port,
+            data_disk=self._config.data_disk if self._disk else "",
+            system=platform.platform(terse=True),
+        )
+
+    def _tell_tasks(self) -> list[dict[str, Any]]:
+        return [{"key": key} for key in (self._runner.running() if self._runner else [])]
+
+    def _take(self, answer: Mapping[str, Any]) -> None:
+        """Do what the host says with its answer to a heartbeat."""
+        self._transfer.renew()
+        self._may_be_plain = bool(answer.get("allow_unisolated"))
+        if self._disk is not None and "store_epoch" in answer:
+            self._disk.remember_epoch(int(answer["store_epoch"]))
+        if self._disk is None and self._config.data_disk and Path(self._config.data_disk).is_dir():
+            disk, _ = _open_disk(self._config, self._files)
+            if disk is not None:
+                self._restart_when_idle("The data disk is there again.")
+        if _is_due(self._identity.certificate):
+            self._renew()
+
+    def _renew(self) -> None:
+        csr = make_request(make_key(self._files.key)).decode()
+        answer = self._door.post("renew", {"csr": csr})
+        self._files.write_certificate(str(answer["certificate"]), str(answer["authority"]))
+        self._door.renew()
+        self._restart_when_idle("The certificate was renewed.")
+
+    def _restart_when_idle(self, why: str) -> None:
+        if not (self._runner and self._runner.running()):
+            _log.info("%s Starting anew.", why)
+            self.stop(AGAIN)
+
+    def _be_refused(self, fault: MillpondError) -> None:
+        _say(f"{fault.message}\n{fault.next_step}")
+        self.stop(REFUSED)
+
+    # Running ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        self._pulse.start()
+        self._stack.callback(self._pulse.stop)
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._runner = NodeRunner(self._engine, self._config.name, self._tools)
+            try:
+                asyncio.run(self._work(self._runner))
+            except BusyError as fault:
+                _log.warning("%s %s", fault.message, fault.next_step)
+            finally:
+                if self._stopping.is_set():
+                    self._door.close()  # Nothing waits for the host any more.
+                    self._transfer.close()
+                self._runner.close()
+            failures = 0 if time.monotonic() - began > GOOD_SECONDS else failures + 1
+            self._stopping.wait(pause_after(failures))
+
+    async def _work(self, runner: NodeRunner) -> None:
+        """Be Dask's worker until it drops us, or we are told to stop."""
+        config = self._config
+        named = config.worker_port and f"tls://{_host_part(config.address)}:{config.worker_port}"
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop)
+        self._worker = asyncio.create_task(
+            run_worker(
+                f"tls://{_host_part(config.host)}:{config.scheduler_port}",
+                self._identity,
+                runner,
+                folder=self._files.folder / "dask",
+                host="" if named else config.address,
+                port=config.worker_port,
+                contact_address=named or "",
+                revoked=self._pulse.revoked,
+            )
+        )
+        with suppress(asyncio.CancelledError):
+            if not self._stopping.is_set():
+                await self._worker
+
+    def stop(self, code: int = STOPPED) -> None:
+        """End soon; from any thread, or from a signal's handler."""
+        if not self._stopping.is_set():
+            self.code = code
+            self._stopping.set()
+        loop, worker = self._loop, self._worker
+        if loop is not None and worker is not None:
+            with suppress(RuntimeError):  # The loop has ended.
+                loop.call_soon_threadsafe(worker.cancel)
+
+
+def _open_disk(config: NodeConfig, files: NodeFiles) -> tuple[NodeDisk | None, str]:
+    """Open the data disk; None, and why, when it is not there: the node computes all the same."""
+    if not config.data_disk:
+        return None, ""
+    try:
+        signer = ReceiptSigner(files.identity(), config.name)
+        root = Path(config.data_disk) / "millpond"
+        return NodeDisk(root, signer, remembered=files.folder / "disk.id"), ""
+    except (OSError, MillpondError) as fault:
+        reason = f"The data disk {config.data_disk} cannot be used: {fault}"
+        _log.error("%s; the node goes on without it", reason)
+        return None, reason
+
+
+def _cache_bytes(folder: Path) -> int:
+    facts = os.statvfs(folder)
+    return min(_CACHE_BYTES, int(facts.f_blocks * facts.f_frsize * _CACHE_SHARE))
+
+
+def _host_part(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_due(certificate: Path) -> bool:
+    held = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    return held.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS)
+
+
+def _listen(port: int, what: str, name: str) -> socket.socket:
+    """Take a port on every network.
+
+    Raises:
+        ConflictError: another program has it.
+    """
+    try:
+        return socket.create_server(("", port), backlog=512)
+    except OSError as fault:
+        if fault.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        raise ConflictError(
+            f"The port {port} of the node's {what} is taken: another program listens there.",
+            next_step=f"Stop that program (`ss -ltnp 'sport = :{port}'` names it), or change"
+            f" {name} in the node's node.json and start the node again.",
+        ) from fault
+
+
+@contextmanager
+def open_node(folder: Path) -> Iterator[Node]:
+    """Open what a node's process holds.
+
+    Raises:
+        NotFoundError: no machine has joined with this folder.
+        ConflictError: a port is taken, or another process uses the folder.
+    """
+    files = NodeFiles(folder)
+    config = files.read()
+    if config is None:
+        raise NotFoundError(
+            f"No machine has joined with the folder {folder}.",
+            next_step="Make a token on the host with `millpond node token`, and run the command"
+            " that it shows here.",
+        )
+    folder.chmod(0o711)  # Sandboxes walk through it; every file in it is its owner's alone.
+    if config.worker_port:
+        _listen(config.worker_port, "worker", "worker_port").close()
+    with ExitStack() as stack:
+        yield Node(files, config, stack)
+
+
+def serve(folder: Path) -> int:
+    """Be a node until told to stop; give the exit code."""
+    with open_node(folder) as node:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: node.stop())
+        _say(f"The node works from {folder}.")
+        node.run()
+    return node.code
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Be a node; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m millpond.worker", description="Be a node.")
+    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="the node's own folder")
+    parser.add_argument("--supervise", action="store_true", help="start it again whenever it ends")
+    given = parser.parse_args(arguments)
+    set_up_logs("INFO")
+    folder = given.folder.expanduser().absolute()
+    if given.supervise:
+        return supervise([sys.executable, "-m", "millpond.worker", "--folder", str(folder)])
+    try:
+        return serve(folder)
+    except MillpondError as fault:
+        _say(f"{fault.message}\n{fault.next_step}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
