@@ -121,30 +121,56 @@ def test_a_preset_needs_a_version_that_is_ready_and_takes_the_newest_of_them(pla
         people.read(lambda tx: presets.list_presets(tx, ANA, POND, "scores"))
 
 
-def test_over_rest(score, people):
+@pytest.fixture
+def ask(people):
     actors = {"ana": ANA, "vera": VERA}
     app = build_frame(people, lambda tx, token, is_local: actors.get(token))
     app.include_router(routes(None), prefix="/api/v1")
 
-    def ask(method, path, user="ana", **rest):
+    def send(method, path, user="ana", **rest):
         async def go():
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
                 headers = {"Authorization": f"Bearer {user}"}
-                address = f"/api/v1/projects/pond/pipelines{path}"
+                address = f"/api/v1/projects/pond{path}"
                 return await http.request(method, address, headers=headers, **rest)
 
         return asyncio.run(go())
 
+    return send
+
+
+def test_over_rest(score, ask):
     body = {"parameters": {"share": 0.5}, "inputs": {"files": "docs@1"}, "description": "d"}
-    made = ask("PUT", "/score/presets/night", json=body)
+    made = ask("PUT", "/pipelines/score/presets/night", json=body)
     assert made.status_code == 200
     assert made.json()["parameters"] == {"share": 0.5}
-    assert ask("GET", "/score/presets/night", user="vera").json() == made.json()
-    assert ask("GET", "/score/presets").json()["items"] == [made.json()]
-    assert ask("PUT", "/score/presets/night", user="vera", json=body).status_code == 403
-    assert ask("PUT", "/score/presets/x", json={"parameters": {"share": "a"}}).status_code == 422
-    assert ask("DELETE", "/score/presets/night").status_code == 204
-    assert ask("GET", "/score/presets/night").status_code == 404
-    assert [one["name"] for one in ask("GET", "?search=COR").json()["items"]] == ["score"]
-    assert ask("GET", "?search=%25").json()["items"] == []
+    assert ask("GET", "/pipelines/score/presets/night", user="vera").json() == made.json()
+    assert ask("GET", "/pipelines/score/presets").json()["items"] == [made.json()]
+    assert ask("PUT", "/pipelines/score/presets/night", user="vera", json=body).status_code == 403
+    assert (
+        ask("PUT", "/pipelines/score/presets/x", json={"parameters": {"share": "a"}}).status_code
+        == 422
+    )
+    assert ask("DELETE", "/pipelines/score/presets/night").status_code == 204
+    assert ask("GET", "/pipelines/score/presets/night").status_code == 404
+    assert [one["name"] for one in ask("GET", "/pipelines?search=COR").json()["items"]] == ["score"]
+    assert ask("GET", "/pipelines?search=%25").json()["items"] == []
+
+
+def test_a_run_over_rest_is_filled_from_a_preset_and_what_is_given_wins(score, ask):
+    body = {"parameters": {"share": 0.5, "mode": "slow"}, "inputs": {"files": "docs@1"}}
+    ask("PUT", "/pipelines/score/presets/night", json=body)
+    given = {"pipeline": "score@1", "preset": "night", "parameters": {"mode": "fast"}}
+    started = ask("POST", "/runs", json=given)
+    assert started.status_code == 201, started.text
+    run = started.json()
+    assert run["parameters"] == {"share": 0.5, "mode": "fast"}
+    assert [(one["dataset"], one["number"]) for one in run["inputs"]] == [("docs", 1)]
+    missing = ask("POST", "/runs", json={**given, "preset": "day"})
+    assert (missing.status_code, "no preset 'day'" in missing.text) == (404, True)
+    still = ask("POST", "/runs", json={**given, "parameters": {"share": 2}})
+    assert (still.status_code, still.json()["faults"][0]["field"]) == (422, "parameters.share")
+    program = {"entry": "a.py", "files": [{"path": "a.py", "digest": "0" * 64, "size": 1}]}
+    refused = ask("POST", "/runs", json={"program": program, "preset": "night"})
+    assert (refused.status_code, refused.json()["faults"][0]["field"]) == (422, "preset")

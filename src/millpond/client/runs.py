@@ -14,9 +14,7 @@ from millpond.client.pipelines import send_code
 from millpond.client.progress import OnProgress, ignore
 from millpond.client.run_logs import RunLogs
 from millpond.client.run_outputs import RunOutputs
-from millpond.ground.address import parse_address
 from millpond.ground.errors import BusyError
-from millpond.pipelines.presets.values import Preset
 from millpond.pipelines.values import RUN_ENDED, Run, StepRun, Task
 
 _GIVE_UP_SECONDS = 600.0
@@ -54,11 +52,7 @@ class RunsRoom(RunLogs, RunOutputs):
             "parameters": dict(parameters or {}),
         }
         if preset:
-            name = parse_address(pipeline).name
-            path = self._in(project, "pipelines", name, "presets", preset)
-            kept = self._transport.read(Preset, path)
-            body["inputs"] = {**kept.inputs, **body["inputs"]}
-            body["parameters"] = {**kept.parameters, **body["parameters"]}
+            body["preset"] = preset
         return decode(Run, self._transport.make(self._in(project, "runs"), body, key=key))
 
     def start_program(

@@ -43,6 +43,7 @@ class RunIn(BaseModel):
         environment: ``NAME`` or ``NAME@N``; a pipeline brings its own.
         inputs: dataset addresses by input name.
         parameters: values by parameter name.
+        preset: name of a preset of the pipeline; it fills what is not given here.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,3 +53,4 @@ class RunIn(BaseModel):
     environment: Annotated[str, Field(max_length=100)] | None = None
     inputs: Annotated[dict[str, Annotated[str, Field(max_length=100)]], Field(max_length=100)] = {}
     parameters: Annotated[dict[str, Any], Field(max_length=500)] = {}
+    preset: NameText | None = None

@@ -6,11 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from millpond.ground.address import parse_address
 from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.page import Page
 from millpond.lake.actions import get_version as get_dataset_version
 from millpond.lake.values import object_key
 from millpond.people.actions import open_project
+from millpond.pipelines.presets.actions import get_preset
 from millpond.pipelines.programs import HEAD_BYTES, plan_program
 from millpond.pipelines.requests import ProgramIn, RunIn
 from millpond.pipelines.runs import actions
@@ -73,20 +75,33 @@ def start_asked(
             next_step="Name one of them.",
             faults=[Fault("pipeline", "exactly one of pipeline and program is needed")],
         )
+    if asked.program is not None and asked.preset is not None:
+        raise InvalidError(
+            "A program has no presets.",
+            next_step="Leave the preset out, or name a pipeline.",
+            faults=[Fault("preset", "is only for a pipeline")],
+        )
     what: str | actions.Program = asked.pipeline or ""
     if asked.program is not None:
         what = _program(call, project_id, objects, asked, asked.program, has_program)
-    return call.make(
-        lambda tx: actions.start_run(
+
+    def start(tx: Transaction) -> Run:
+        inputs, parameters = asked.inputs, asked.parameters
+        if asked.preset is not None and asked.pipeline is not None:
+            name = parse_address(asked.pipeline, "pipeline").name
+            kept = get_preset(tx, call.actor, project_id, name, asked.preset)
+            inputs, parameters = {**kept.inputs, **inputs}, {**kept.parameters, **parameters}
+        return actions.start_run(
             tx,
             call.actor,
             project_id,
             what,
-            inputs=asked.inputs,
-            parameters=asked.parameters,
+            inputs=inputs,
+            parameters=parameters,
             environment=asked.environment,
         )
-    )
+
+    return call.make(start)
 
 
 def _program(
