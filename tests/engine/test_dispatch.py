@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.port import OnDone, OnProgress
 from millpond.engine.rules import fits
-from millpond.engine.values import Entry, Limits, NodeInfo, TaskReport, TaskSpec
+from millpond.engine.values import Entry, Limits, NodeInfo, StagedInput, TaskReport, TaskSpec
 from millpond.ground.clock import SystemClock
 from millpond.ground.errors import BusyError, ConflictError, InvalidError, NotAllowedError
 
@@ -66,7 +67,10 @@ class StillEngine:
         on_progress: OnProgress | None = None,
         on_done: OnDone | None = None,
     ) -> set[str]:
-        return set(keys) & set(self.running)
+        found = set(keys) & set(self.running)
+        for key in found if on_done else ():
+            self.running[key] = (self.running[key][0], on_done)
+        return found
 
     def drain(self, node: str) -> None:
         self.is_draining = True
@@ -231,3 +235,74 @@ def _until(holds: Callable[[], bool], action: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end
         action()
+
+
+def test_a_node_held_back_gets_nothing_and_says_why(heard: Heard) -> None:
+    engine, paused = StillEngine(1), ["its load is 9"]
+    dispatcher = Dispatcher(engine, guard=lambda node: replace(node, paused=paused[0]))
+    put(dispatcher, heard, "a", "p/u")
+    assert engine.started == []
+    assert dispatcher.why_waiting() == "Every node is held back. still: its load is 9"
+    assert dispatcher.nodes()[0].paused == "its load is 9"
+    paused[0] = ""
+    engine.changed()
+    assert engine.started == ["a"]
+    assert dispatcher.why_waiting() == ""
+
+
+class TwoNodes(StillEngine):
+    def __init__(self, slots: float) -> None:
+        super().__init__(slots)
+        self.placed: dict[str, str] = {}
+
+    def nodes(self) -> list[NodeInfo]:
+        return [replace(super(TwoNodes, self).nodes()[0], name=name) for name in ("a", "b")]
+
+    def submit(
+        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+    ) -> None:
+        self.placed[task.key] = node
+        super().submit(task, on_progress=on_progress, on_done=on_done, node=node)
+
+
+def test_tasks_go_to_their_data(heard: Heard) -> None:
+    engine, asked = TwoNodes(9), []
+
+    def holds(keys: list[str]) -> dict[str, dict[str, int]]:
+        asked.append(keys)
+        return {key: {"b": 20 << 20} for key in keys}
+
+    dispatcher = Dispatcher(engine, holds=holds)
+    for key, size in (("large", 20 << 20), ("small", 1)):
+        inputs = (StagedInput("x", "object:in/x", size),)
+        task = replace(make_task(key), inputs=inputs)
+        dispatcher.submit(task, "p/u", lambda _: None, heard.reports.append)
+    assert engine.placed == {"large": "b", "small": "a"}
+    assert asked == [["in/x"]]
+
+
+def test_where_data_lies_may_be_unknown(heard: Heard) -> None:
+    def holds(_keys: list[str]) -> dict[str, dict[str, int]]:
+        raise BusyError("The database is away.", next_step="Wait.")
+
+    engine = TwoNodes(9)
+    task = replace(make_task("a"), inputs=(StagedInput("x", "object:in/x", 20 << 20),))
+    Dispatcher(engine, holds=holds).submit(task, "p/u", lambda _: None, heard.reports.append)
+    assert engine.placed == {"a": "a"}
+
+
+def test_tasks_of_a_process_before_are_taken_over(heard: Heard) -> None:
+    engine = StillEngine(2)
+    put(Dispatcher(engine), heard, "a", "p/u")
+    second = Dispatcher(engine)
+    after = Heard()
+    assert second.reattach(["a", "gone"], lambda _: None, after.reports.append) == {"a"}
+    with pytest.raises(ConflictError):
+        put(second, after, "a", "p/u")
+    put(second, after, "gone", "p/u")
+    put(second, after, "waits", "p/u")
+    engine.end("a")
+    assert after.outcomes() == {"a": "done"}
+    assert heard.reports == []
+    assert engine.started == ["a", "gone", "waits"]
+    put(second, after, "a", "p/u")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from millpond.engine import rules
 from millpond.engine.rules import Head, Unisolated
-from millpond.engine.values import Entry, Limits, NodeInfo, TaskSpec, log_key, output_key
+from millpond.engine.values import Entry, Grants, Limits, NodeInfo, TaskSpec, log_key, output_key
 from millpond.ground.errors import InvalidError, NotAllowedError
 
 
@@ -147,14 +148,67 @@ def test_a_large_task_is_passed_over_only_so_often() -> None:
     assert choice[0] is small
 
 
-def test_a_task_goes_where_it_leaves_least() -> None:
+def test_a_large_task_goes_where_it_leaves_least() -> None:
     nodes = [make_node("a", free=4), make_node("b", free=2), make_node("c", free=1)]
     chosen = rules.choose_node(make_task(cpu_slots=2), nodes)
     assert chosen is not None
     assert chosen.name == "b"
 
 
-@pytest.mark.parametrize("facts", [{"is_draining": True}, {"free_memory_bytes": 0}, {"free": 0.5}])
+def names_of(tasks: int, nodes: list[NodeInfo], held: dict[str, int] | None = None) -> list[str]:
+    """Place small tasks one after the other, as the dispatcher does."""
+    chosen = []
+    for _ in range(tasks):
+        node = rules.choose_node(make_task(cpu_slots=1), nodes, held)
+        assert node is not None
+        chosen.append(node.name)
+        nodes = [
+            replace(each, free_slots=each.free_slots - (each.name == node.name)) for each in nodes
+        ]
+    return chosen
+
+
+def test_small_tasks_spread_over_the_nodes() -> None:
+    nodes = [make_node(name) for name in "abc"]
+    assert names_of(6, nodes) == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_the_host_is_the_last_choice() -> None:
+    nodes = [make_node("local", is_host=True), make_node("z", free=1)]
+    assert names_of(2, nodes) == ["z", "local"]
+
+
+def test_a_task_goes_where_its_data_is_while_there_is_room() -> None:
+    nodes = [make_node("a"), make_node("b", free=2)]
+    assert names_of(3, nodes, {"b": 1 << 30}) == ["b", "b", "a"]
+    assert names_of(1, nodes, {"b": rules.NEAR_BYTES}) == ["a"]
+
+
+def test_a_gateway_is_only_on_the_host_and_the_rest_keeps_to_its_share() -> None:
+    gateway = replace(make_task(), grants=Grants(gateway="/somewhere"))
+    host = make_node("local", is_host=True, ordinary_slots=1, free_ordinary_slots=0)
+    node = make_node("n1")
+    assert rules.choose_node(gateway, [node, host]) is host
+    assert not rules.fits(gateway, node)
+    assert not rules.fits(make_task(), host)
+    assert rules.fits(make_task(), replace(host, free_ordinary_slots=1))
+    with pytest.raises(InvalidError, match="largest node has 1"):
+        rules.check_can_ever_fit(make_task(cpu_slots=2), [host])
+    with pytest.raises(InvalidError, match="largest node has 0"):
+        rules.check_can_ever_fit(gateway, [node])
+
+
+def test_why_nothing_starts_is_told() -> None:
+    assert rules.tell_waiting([]) == "No node is joined."
+    busy, hot = make_node("a", free=0), make_node("b", paused="its load is 9")
+    assert rules.tell_waiting([busy, hot]) == ""
+    told = rules.tell_waiting([hot, make_node("c", is_draining=True)])
+    assert told == "Every node is held back. b: its load is 9; c: it drains"
+
+
+@pytest.mark.parametrize(
+    "facts", [{"is_draining": True}, {"free_memory_bytes": 0}, {"free": 0.5}, {"paused": "hot"}]
+)
 def test_what_does_not_fit(facts: dict[str, object]) -> None:
     assert not rules.fits(make_task(), make_node(**facts))
 

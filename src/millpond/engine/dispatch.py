@@ -4,6 +4,7 @@ import itertools
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -13,6 +14,14 @@ from millpond.engine.values import Limits, NodeInfo, Outcome, TaskReport, TaskSp
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 
 _log = logging.getLogger(__name__)
+_OBJECT = "object:"
+_INPUTS_ASKED = 200  # The largest inputs of a task decide where it is best run.
+
+Guard = Callable[[NodeInfo], NodeInfo]
+"""Gives a node back, with ``paused`` set where it must have no more tasks now."""
+
+Holds = Callable[[Sequence[str]], Mapping[str, Mapping[str, int]]]
+"""Tells, of these object keys, how many bytes lie on which node."""
 
 
 @dataclass
@@ -21,6 +30,7 @@ class _Waiting:
     on_progress: OnProgress
     on_done: OnDone
     since: int
+    held: Mapping[str, int]
     passes: int = 0
 
 
@@ -36,13 +46,44 @@ class _Books:
 class Dispatcher:
     """A fair queue over one engine. Safe to share between threads."""
 
-    def __init__(self, engine: Engine, caps: Limits | None = None) -> None:
-        """Hand tasks to this engine; none may ask for more than the caps, if there are any."""
-        self._engine, self._caps = engine, caps
+    def __init__(
+        self,
+        engine: Engine,
+        caps: Limits | None = None,
+        *,
+        guard: Guard | None = None,
+        holds: Holds | None = None,
+    ) -> None:
+        """Hand tasks to this engine.
+
+        Args:
+            engine: runs them.
+            caps: most that one task may ask for, if there are limits.
+            guard: holds nodes back that would come to harm; asked often, so it must be quick.
+            holds: tells where inputs lie, so that tasks go there.
+        """
+        self._engine, self._caps, self._guard, self._holds = engine, caps, guard, holds
+        self._waiting_reason = ""
         self._books = _Books()
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self._is_closed = False
+        engine.watch(self.wake)
+
+    @property
+    def outlives(self) -> bool:
+        """Whether tasks go on when this process ends, for ``reattach`` in the next."""
+        return self._engine.outlives
+
+    def nodes(self) -> list[NodeInfo]:
+        """Give the nodes as tasks are placed on them: with what holds each back."""
+        nodes = self._engine.nodes()
+        return nodes if self._guard is None else [self._guard(node) for node in nodes]
+
+    def wake(self) -> None:
+        """Look anew at what may start: nodes have come, or are no longer held back."""
+        if self._books.queues:
+            self._pump()
 
     def submit(self, task: TaskSpec, share: str, on_progress: OnProgress, on_done: OnDone) -> None:
         """Queue a task; it starts when it is its share's turn and a node has room.
@@ -63,6 +104,7 @@ class Dispatcher:
         if nodes and not self._engine.places_itself:
             rules.check_can_ever_fit(task, nodes)
         project, _, user = share.partition("/")
+        held = self._find_inputs(task) if len(nodes) > 1 else {}
         with self._lock:
             if task.key in self._books.keys:
                 raise ConflictError(
@@ -70,7 +112,7 @@ class Dispatcher:
                     next_step="Wait for it, or cancel it first.",
                 )
             self._books.keys.add(task.key)
-            waiting = _Waiting(task, on_progress, on_done, next(self._counter))
+            waiting = _Waiting(task, on_progress, on_done, next(self._counter), held)
             self._books.queues.setdefault((project, user), deque()).append(waiting)
         self._pump()
 
@@ -90,10 +132,36 @@ class Dispatcher:
         self._tell(found.on_done, _never_ran(found.task, "cancelled", "It was cancelled."))
         self._pump()
 
+    def reattach(self, keys: Iterable[str], on_progress: OnProgress, on_done: OnDone) -> set[str]:
+        """Take over tasks that were started before; tell which of them are still there.
+
+        Of these ``on_done`` is called exactly once, of the others never.
+        """
+
+        def done(report: TaskReport) -> None:
+            with self._lock:
+                self._books.keys.discard(report.key)
+            self._pump()
+            on_done(report)
+
+        wanted = set(keys)
+        with self._lock:
+            known = self._books.keys & wanted
+            self._books.keys |= wanted
+        found = self._engine.reattach(wanted, on_progress=on_progress, on_done=done)
+        with self._lock:
+            self._books.keys -= wanted - found - known
+        return found
+
     def waiting_count(self) -> int:
         """Count the tasks that wait."""
         with self._lock:
             return sum(len(queue) for queue in self._books.queues.values())
+
+    def why_waiting(self) -> str:
+        """Say why nothing starts although tasks wait; empty when they wait for one another."""
+        with self._lock:
+            return self._waiting_reason if self._books.queues else ""
 
     def close(self) -> None:
         """Cancel what waits; what runs is the engine's to end."""
@@ -109,9 +177,11 @@ class Dispatcher:
         refused: list[tuple[_Waiting, str]] = []
         with self._lock:
             while not self._is_closed and self._books.queues:
-                nodes = self._engine.nodes()
+                nodes = self.nodes()
                 chosen = self._choose(nodes)
                 if chosen is None:
+                    places = self._engine.places_itself
+                    self._waiting_reason = "" if places else rules.tell_waiting(nodes)
                     break
                 who, waiting, node = chosen
                 self._remove(who, waiting)
@@ -128,8 +198,9 @@ class Dispatcher:
 
     def _choose(self, nodes: list[NodeInfo]) -> tuple[tuple[str, str], _Waiting, str] | None:
         heads = [
-            rules.Head(project, user, queue[0].task, queue[0].passes, queue[0].since)
+            rules.Head(project, user, first.task, first.passes, first.since, first.held)
             for (project, user), queue in self._books.queues.items()
+            for first in (queue[0],)
         ]
         if self._engine.places_itself:
             nodes = [_BOUNDLESS]
@@ -148,8 +219,25 @@ class Dispatcher:
         for (project, user), queue in self._books.queues.items():
             first = queue[0]
             is_chosen = (project, user) == (chosen.project, chosen.user)
-            if not is_chosen and rules.choose_node(first.task, nodes) is None:
+            if not is_chosen and not any(rules.fits(first.task, node) for node in nodes):
                 first.passes += 1
+
+    def _find_inputs(self, task: TaskSpec) -> Mapping[str, int]:
+        """Tell how many bytes of a task's inputs lie on which node, where that matters."""
+        inputs = [each for each in task.inputs if each.url.startswith(_OBJECT)]
+        if self._holds is None or sum(each.size for each in inputs) <= rules.NEAR_BYTES:
+            return {}
+        largest = sorted(inputs, key=lambda each: each.size, reverse=True)[:_INPUTS_ASKED]
+        held: dict[str, int] = {}
+        try:
+            places = self._holds([each.url.removeprefix(_OBJECT) for each in largest])
+        except MillpondError:
+            _log.exception("where inputs lie is not known; the task runs anywhere")
+            return {}
+        for sizes in places.values():
+            for node, size in sizes.items():
+                held[node] = held.get(node, 0) + size
+        return held
 
     def _start(self, waiting: _Waiting, node: str) -> None:
         key = waiting.task.key

@@ -188,6 +188,7 @@ class LocalEngine:
             reason=self.machine.reason or ("" if self._is_isolated else "it was switched off"),
             free_memory_bytes=self._memory - sum(each.memory_bytes for each in limits),
             is_draining=self._is_draining,
+            is_host=self.name == NODE,
         )
 
     def _drive(self, run: _Running) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from millpond.engine.values import Limits, NodeInfo, Outcome, TaskSpec
 from millpond.ground.errors import Fault, InvalidError, NotAllowedError
@@ -13,6 +13,9 @@ UIDS = (61_000, 61_999)
 
 PASSES_MOST = 8
 """How often a task that does not fit yet is passed over before the others must wait for it."""
+
+NEAR_BYTES = 8 << 20
+"""Inputs up to this size are moved so quickly that it does not matter where they lie."""
 
 NO_LIMITS = Limits(cpu_slots=0, memory_bytes=0)
 """Of a task that takes nothing any more."""
@@ -164,11 +167,16 @@ def _signal_name(number: int) -> str:
 
 def fits(task: TaskSpec, node: NodeInfo) -> bool:
     """Tell whether a node has room for a task now."""
-    limits = task.limits
+    limits, free = task.limits, node.free_slots
+    if task.grants.gateway:
+        if not node.is_host:
+            return False
+    elif node.free_ordinary_slots is not None:
+        free = min(free, node.free_ordinary_slots)
     return (
         not node.is_draining
         and not node.paused
-        and limits.cpu_slots <= node.free_slots + _SLACK
+        and limits.cpu_slots <= free + _SLACK
         and limits.memory_bytes <= node.free_memory_bytes
         and limits.gpus <= node.free_gpus
     )
@@ -206,8 +214,10 @@ def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
         InvalidError: each limit that is larger than the largest node's.
     """
     limits, faults = task.limits, []
+    if task.grants.gateway:
+        nodes = [node for node in nodes if node.is_host]
     for name, asked, most in (
-        ("slots", limits.cpu_slots, max((node.slots for node in nodes), default=0)),
+        ("slots", limits.cpu_slots, max((_slots_for(task, n) for n in nodes), default=0)),
         ("memory_bytes", limits.memory_bytes, max((n.memory_bytes for n in nodes), default=0)),
         ("gpus", limits.gpus, max((node.gpus for node in nodes), default=0)),
     ):
@@ -223,6 +233,12 @@ def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
         )
 
 
+def _slots_for(task: TaskSpec, node: NodeInfo) -> float:
+    if task.grants.gateway or node.ordinary_slots is None:
+        return node.slots
+    return node.ordinary_slots
+
+
 @dataclass(frozen=True)
 class Head:
     """The first waiting task of one user in one project.
@@ -233,6 +249,7 @@ class Head:
         task: the task.
         passes: how often others were started because it did not fit.
         waiting_since: a number that rises with time; the oldest of the starved goes first.
+        held: how many bytes of its inputs lie on which node.
     """
 
     project: str
@@ -240,6 +257,7 @@ class Head:
     task: TaskSpec
     passes: int
     waiting_since: int
+    held: Mapping[str, int] = field(default_factory=dict)
 
 
 def choose_next(
@@ -270,13 +288,51 @@ def choose_next(
         ),
     )
     for head in turn:
-        node = choose_node(head.task, nodes)
+        node = choose_node(head.task, nodes, head.held)
         if node is not None:
             return head, node
     return None
 
 
-def choose_node(task: TaskSpec, nodes: Sequence[NodeInfo]) -> NodeInfo | None:
-    """Choose, of the nodes with room, the one that is left with least: large gaps stay whole."""
+def choose_node(
+    task: TaskSpec, nodes: Sequence[NodeInfo], held: Mapping[str, int] | None = None
+) -> NodeInfo | None:
+    """Choose where a task starts, of the nodes with room.
+
+    First those that hold most of its inputs; ``NEAR_BYTES`` more or less count as the same. Of
+    these, a task that takes half a node or more goes where it leaves least, so that large gaps
+    stay whole. A smaller one goes to the emptiest, since many small ones that fill one node after
+    the other would wait for one disk, one network card and one starter of sandboxes while other
+    nodes idle; the rule of ``PASSES_MOST`` keeps them from starving a large one.
+
+    Args:
+        task: the task.
+        nodes: what is free.
+        held: how many bytes of its inputs lie on which node, by name.
+    """
     able = [node for node in nodes if fits(task, node)]
-    return min(able, key=lambda node: (node.free_slots, node.name), default=None)
+    if held and len(able) > 1:
+        most = max(held.get(node.name, 0) for node in able)
+        able = [node for node in able if held.get(node.name, 0) >= most - NEAR_BYTES]
+    return min(able, key=lambda node: _rank(task, node), default=None)
+
+
+def _rank(task: TaskSpec, node: NodeInfo) -> tuple[bool, float, str]:
+    """Order nodes for a task; the smallest is the best. The host comes last: it serves as well."""
+    is_large = 2 * task.limits.cpu_slots >= node.slots or task.limits.gpus > 0
+    room = node.free_slots if is_large else -node.free_slots / max(node.slots, _SLACK)
+    return node.is_host, room, node.name
+
+
+def tell_waiting(nodes: Sequence[NodeInfo]) -> str:
+    """Say why nothing starts although tasks wait; empty when they wait for one another only."""
+    if not nodes:
+        return "No node is joined."
+    shut = [
+        f"{node.name}: {node.paused or 'it drains'}"
+        for node in nodes
+        if node.paused or node.is_draining
+    ]
+    if len(shut) < len(nodes):
+        return ""
+    return "Every node is held back. " + "; ".join(shut)

@@ -243,6 +243,9 @@ class NodeInfo:
         is_draining: whether it takes no more tasks.
         paused: why a guard gives it no new tasks now; empty when it may have some.
         labels: words about it.
+        is_host: whether it is the server's own machine: tasks with a gateway run only there.
+        ordinary_slots: of the slots, those that tasks without a gateway may take; None: all.
+        free_ordinary_slots: of these, not taken.
     """
 
     name: str
@@ -257,6 +260,9 @@ class NodeInfo:
     is_draining: bool = False
     paused: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    is_host: bool = False
+    ordinary_slots: float | None = None
+    free_ordinary_slots: float | None = None
 
 
 _PLAIN = re.compile(rb"[A-Za-z0-9._/-]")

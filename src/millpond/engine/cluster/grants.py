@@ -83,7 +83,7 @@ def check_token(secret: bytes, token: TaskToken, node: str, now: datetime) -> No
     Raises:
         NotAllowedError: with the reason.
     """
-    if not hmac.compare_digest(_sign(secret, token).signature, token.signature):
+    if not _is_same(_sign(secret, token).signature, token.signature):
         raise _refused("its signature is wrong")
     if token.node != node:
         raise _refused(f"it was given to the node {token.node}, not to {node}")
@@ -120,14 +120,16 @@ def sign_read(secret: bytes, task_key: str, object_key: str) -> str:
 
 def may_read(secret: bytes, task_key: str, object_key: str, signature: str) -> bool:
     """Tell whether the server has signed that this task may read this object."""
-    return hmac.compare_digest(
-        sign_read(secret, task_key, object_key).encode(), signature.encode(errors="replace")
-    )
+    return _is_same(sign_read(secret, task_key, object_key), signature)
 
 
 def _sign(secret: bytes, token: TaskToken) -> TaskToken:
     facts = (token.key, token.node, token.prefix, token.project_id, str(token.expires_at))
     return replace(token, signature=_mac(secret, "task", *facts))
+
+
+def _is_same(wanted: str, shown: str) -> bool:
+    return hmac.compare_digest(wanted.encode(), shown.encode(errors="replace"))
 
 
 def _mac(secret: bytes, *parts: str) -> str:

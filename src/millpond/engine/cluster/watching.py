@@ -4,9 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-from millpond.engine.cluster.books import Member, read_member
+from millpond.engine.cluster.books import read_member
 from millpond.engine.cluster.collecting import Collector
 from millpond.engine.cluster.desk import Desk
 from millpond.engine.cluster.link import Link
@@ -95,9 +94,7 @@ class Watcher:
         with self._desk.lock:
             is_other = scheduler != self._scheduler
             restarted = list(self._desk.books.flights.values()) if is_other else []
-            before = {each: _shape(m) for each, m in self._desk.books.members.items()}
             self._desk.books.learn(each for each in read if each is not None)
-            after = {each: _shape(m) for each, m in self._desk.books.members.items()}
             gone = self._desk.books.gone()
             doubtful = self._desk.books.doubtful(time.monotonic(), _DOUBT_SECONDS)
             cancelled = [each for each in self._desk.books.flights.values() if each.is_cancelled]
@@ -115,15 +112,10 @@ class Watcher:
             link.cancel(key, address)
         self._scheduler, self.reason, self._seen = scheduler, "", link
         self.met.set()
-        if before != after:
-            self._tell_change()
+        self._tell_change()  # Each time, since what holds a node back may have passed as well.
 
     def _tell_change(self) -> None:
         try:
             self.on_change()
         except Exception:  # noqa: BLE001 - a caller's fault must not stop the watch.
             _log.exception("a change of the nodes was not taken")
-
-
-def _shape(member: Member) -> tuple[Any, ...]:
-    return member.boot, member.slots, member.memory_bytes, member.gpus, member.reason
