@@ -1,12 +1,21 @@
 """Open the database and the object store that the settings name."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from millpond.ground.key_files import read_or_make
-from millpond.ground.settings import DatabaseSettings, ObjectsSettings
+from millpond.ground.settings import ClusterSettings, DatabaseSettings, ObjectsSettings
+from millpond.ground.tls import Identity
 from millpond.storage.database import Database
 from millpond.storage.folder import FolderStore
+from millpond.storage.nodes.cache import HostCache
+from millpond.storage.nodes.client import NodeClient
+from millpond.storage.nodes.ledger import Ledger
+from millpond.storage.nodes.receipts import ReceiptChecker
+from millpond.storage.nodes.replicated import NodeStore
+from millpond.storage.nodes.tokens import open_signer
+from millpond.storage.nodes.values import Pace
 from millpond.storage.port import ObjectStore
 from millpond.storage.s3 import S3Store
 
@@ -21,11 +30,9 @@ def open_database(chosen: DatabaseSettings, data: Path) -> Database:
 
 
 def open_objects(chosen: ObjectsSettings, data: Path, url: str) -> ObjectStore:
-    """Open the object store; ``url`` is where our own route serves a folder's signed addresses."""
+    """Open a folder or S3; ``url`` is where our own route serves a folder's signed addresses."""
     if chosen.kind == "folder":
-        key = read_or_make(data / "keys" / "objects.key", lambda: os.urandom(32))
-        folder = Path(chosen.folder).expanduser().absolute() if chosen.folder else data / "objects"
-        return FolderStore(folder, url, key)
+        return _open_folder(chosen, data, url)
     return S3Store(
         bucket=chosen.bucket,
         endpoint=chosen.endpoint,
@@ -35,3 +42,45 @@ def open_objects(chosen: ObjectsSettings, data: Path, url: str) -> ObjectStore:
         allow_http=chosen.allow_http,
         prefix=chosen.prefix,
     )
+
+
+def open_nodes(
+    chosen: ObjectsSettings,
+    cluster: ClusterSettings,
+    data: Path,
+    url: str,
+    *,
+    database: Database,
+    identity: Identity,
+    is_revoked: Callable[[str], bool] = lambda _serial: False,
+) -> NodeStore:
+    """Open the store on the nodes' data disks; close it at the end.
+
+    Args:
+        chosen: settings of the objects; logs lie in the folder that they name.
+        cluster: when a node counts as suspect or lost.
+        data: folder of all data.
+        url: where our own route serves signed addresses.
+        database: keeps the names; migrated.
+        identity: the host's certificate, by which nodes know it.
+        is_revoked: tells whether a node's certificate, by its number, is good no more.
+    """
+    ledger = Ledger(
+        open_signer(data / "keys"),
+        ReceiptChecker(identity.authority, is_revoked),
+        pace=Pace(suspect=cluster.suspect_seconds, lost=cluster.lost_seconds),
+        allow_one_copy=chosen.allow_one_copy,
+    )
+    return NodeStore(
+        database,
+        ledger,
+        NodeClient(identity),
+        _open_folder(chosen, data, url),
+        HostCache(data / "objects-cache", chosen.cache_bytes),
+    )
+
+
+def _open_folder(chosen: ObjectsSettings, data: Path, url: str) -> FolderStore:
+    key = read_or_make(data / "keys" / "objects.key", lambda: os.urandom(32))
+    folder = Path(chosen.folder).expanduser().absolute() if chosen.folder else data / "objects"
+    return FolderStore(folder, url, key)

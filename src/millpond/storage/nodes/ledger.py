@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from millpond.ground.clock import Clock, SystemClock
 from millpond.ground.errors import BusyError
 from millpond.storage.database import Transaction
-from millpond.storage.nodes import rules, store, tokens
+from millpond.storage.nodes import rules, store
 from millpond.storage.nodes.receipts import ReceiptChecker
 from millpond.storage.nodes.tokens import ANY, Token, TokenSigner
 from millpond.storage.nodes.values import (
@@ -22,7 +22,6 @@ from millpond.storage.nodes.values import (
     Pace,
     Place,
     Receipt,
-    Source,
     State,
     StoreHealth,
     Target,
@@ -58,7 +57,8 @@ class Standing:
     def order(self, nodes: Iterable[str]) -> list[str]:
         """Put those first that are most likely to answer."""
         ranks = {"up": 0, "suspect": 1, "lost": 2}
-        return sorted(nodes, key=lambda node: ranks[self.states.get(node, "lost")])
+        known = [node for node in nodes if node in self.states]
+        return sorted(known, key=lambda node: ranks[self.states[node]])
 
 
 class Ledger:
@@ -104,17 +104,13 @@ class Ledger:
             for key, (digest, size) in names.items()
         }
 
-    def sources(self, tx: Transaction, digest: str) -> list[Source]:
-        """Give the addresses of a digest's good copies, with the headers that open them."""
-        standing = self.standing(tx)
-        nodes = standing.order(_good(store.replicas_of(tx, [digest]).get(digest, ())))
-        places = {place.node: place for place in standing.places}
-        return [
-            Source(node, f"{target.url}/data/{digest}", tokens.header(target.token))
-            for node in nodes
-            if node in places
-            for target in [self.target(places[node], "GET", digest)]
-        ]
+    def locate(self, tx: Transaction, keys: Iterable[str]) -> dict[str, tuple[Found, list[Target]]]:
+        """Find keys, and give with each where it can be fetched, with tokens, the best first."""
+        places = {place.node: place for place in store.list_places(tx)}
+        return {
+            key: (found, [self.target(places[node], "GET", found.digest) for node in found.nodes])
+            for key, found in self.find(tx, keys).items()
+        }
 
     def place(self, tx: Transaction, caller: str, digest: str, size: int) -> list[Target]:
         """Give where to leave bytes: two nodes and a spare, the caller first when it has room.
@@ -248,7 +244,7 @@ class Ledger:
         """Give how the store is. Cost: reads every digest."""
         standing = self.standing(tx)
         few, none = store.count_few(tx, standing.living, COPIES)
-        missing = list(store.list_few(tx, standing.living, 1, _KEYS_SHOWN)) if none else []
+        missing = store.list_missing(tx, standing.living, _KEYS_SHOWN) if none else []
         return StoreHealth(
             places=[(place, standing.states[place.node]) for place in standing.places],
             at_risk=few,

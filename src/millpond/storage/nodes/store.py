@@ -147,39 +147,24 @@ def doom(tx: Transaction, before: datetime) -> int:
     return tx.execute(doomed.values(state="doomed")).rowcount
 
 
-def begin_deleting(tx: Transaction, before: datetime, limit: int) -> dict[str, list[str]]:
-    """Choose doomed bytes that no key has named again; give the nodes that hold them."""
+def begin_deleting(tx: Transaction, before: datetime, limit: int) -> int:
+    """Choose doomed bytes that no key has named again, with all their copies; give how many."""
     named = sa.exists().where(object_name.c.digest == object_digest.c.digest)
     chosen = sa.select(object_digest.c.digest).where(
         object_digest.c.state == "doomed", object_digest.c.unnamed_at < before, ~named
     )
     digests = [row.digest for row in tx.rows(chosen.limit(limit).with_for_update())]
     for some in _slices(digests):
-        tx.execute(
-            object_digest.update().where(object_digest.c.digest.in_(some)).values(state="deleting")
-        )
-        tx.execute(
-            object_replica.update()
-            .where(object_replica.c.digest.in_(some))
-            .values(state="deleting")
-        )
-    left = sa.select(object_digest.c.digest).where(object_digest.c.state == "deleting")
-    waiting = [row.digest for row in tx.rows(left.limit(limit))]
-    holders: dict[str, list[str]] = {digest: [] for digest in waiting}
-    for digest, entries in replicas_of(tx, waiting).items():
-        holders[digest] = [node for node, state in entries if state == "deleting"]
-    return holders
+        of_digest, of_replica = object_digest.c.digest.in_(some), object_replica.c.digest.in_(some)
+        tx.execute(object_digest.update().where(of_digest).values(state="deleting"))
+        tx.execute(object_replica.update().where(of_replica).values(state="deleting"))
+    return len(digests)
 
 
-def forget_digests(tx: Transaction, digests: Iterable[str]) -> None:
-    """Remove deleted digests of which no copy is left."""
+def forget_deleted(tx: Transaction) -> None:
+    """Remove digests that were deleted, once no copy of them is left."""
     held = sa.exists().where(object_replica.c.digest == object_digest.c.digest)
-    for some in _slices(digests):
-        tx.execute(
-            object_digest.delete().where(
-                object_digest.c.digest.in_(some), object_digest.c.state == "deleting", ~held
-            )
-        )
+    tx.execute(object_digest.delete().where(object_digest.c.state == "deleting", ~held))
 
 
 # Copies ----------------------------------------------------------------------------------------
@@ -266,23 +251,25 @@ def replicas_in(
     return [(row.digest, row.node) for row in tx.rows(query.limit(limit))]
 
 
-def _good_on(nodes: Collection[str]) -> sa.Subquery:
+def _good_on(living: Collection[str], kept: Collection[str]) -> sa.Subquery:
+    """Count good copies on living nodes, and of these on nodes that are not being emptied."""
     return (
         sa.select(
             object_replica.c.digest,
-            sa.func.count().label("copies"),
+            sa.func.count().label("living"),
+            sa.func.count(sa.case((object_replica.c.node.in_(kept), 1))).label("kept"),
             sa.func.max(object_replica.c.checked_at).label("newest"),
         )
-        .where(object_replica.c.state == "ok", object_replica.c.node.in_(nodes))
+        .where(object_replica.c.state == "ok", object_replica.c.node.in_(living))
         .group_by(object_replica.c.digest)
         .subquery()
     )
 
 
-def count_few(tx: Transaction, nodes: Collection[str], least: int) -> tuple[int, int]:
-    """Count digests with fewer good copies on these nodes, and those with none."""
-    good = _good_on(nodes)
-    copies = sa.func.coalesce(good.c.copies, 0)
+def count_few(tx: Transaction, living: Collection[str], least: int) -> tuple[int, int]:
+    """Count digests with fewer good copies on living nodes, and those with none."""
+    good = _good_on(living, living)
+    copies = sa.func.coalesce(good.c.living, 0)
     query = (
         sa.select(
             sa.func.count().label("few"), sa.func.count(sa.case((copies == 0, 1))).label("none")
@@ -294,30 +281,40 @@ def count_few(tx: Transaction, nodes: Collection[str], least: int) -> tuple[int,
     return (0, 0) if row is None else (int(row.few), int(row.none))
 
 
+def list_missing(tx: Transaction, living: Collection[str], limit: int) -> list[str]:
+    """Give digests without any good copy on a living node."""
+    good = _good_on(living, living)
+    query = (
+        sa.select(object_digest.c.digest)
+        .select_from(object_digest.outerjoin(good, good.c.digest == object_digest.c.digest))
+        .where(object_digest.c.state == "live", good.c.digest.is_(None))
+        .order_by(object_digest.c.digest)
+    )
+    return [row.digest for row in tx.rows(query.limit(limit))]
+
+
 def list_few(
-    tx: Transaction, nodes: Collection[str], least: int, limit: int, *, most: int = 1
+    tx: Transaction, living: Collection[str], kept: Collection[str], least: int, limit: int
 ) -> dict[str, int]:
-    """Give digest and size of those with fewer good copies on these nodes, fewest first."""
-    good = _good_on(nodes)
-    copies = sa.func.coalesce(good.c.copies, 0)
+    """Give digest and size of what can be copied and has too few good copies that are kept."""
+    good = _good_on(living, kept)
     query = (
         sa.select(object_digest.c.digest, object_digest.c.size)
-        .select_from(object_digest.outerjoin(good, good.c.digest == object_digest.c.digest))
-        .where(object_digest.c.state == "live", copies < least, copies <= most)
-        .order_by(copies, object_digest.c.digest)
-        .limit(limit)
+        .join(good, good.c.digest == object_digest.c.digest)
+        .where(object_digest.c.state == "live", good.c.kept < least)
+        .order_by(good.c.living, good.c.kept, object_digest.c.digest)
     )
-    return {row.digest: row.size for row in tx.rows(query)}
+    return {row.digest: row.size for row in tx.rows(query.limit(limit))}
 
 
 def list_many(
-    tx: Transaction, nodes: Collection[str], most: int, before: datetime, limit: int
-) -> list[str]:
-    """Give digests with more good copies on these nodes, the newest noted before a moment."""
-    good = _good_on(nodes)
+    tx: Transaction, living: Collection[str], kept: Collection[str], enough: int,
+    before: datetime, limit: int,
+) -> list[str]:  # fmt: skip
+    """Give digests with enough copies that are kept and more, the newest from before a moment."""
+    good = _good_on(living, kept)
     query = sa.select(good.c.digest).where(
-        good.c.copies > most,
-        good.c.newest < sa.bindparam("before", before, object_replica.c.checked_at.type),
+        good.c.living > enough, good.c.kept >= enough, good.c.newest < before
     )
     return [row.digest for row in tx.rows(query.limit(limit))]
 

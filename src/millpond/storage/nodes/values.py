@@ -175,15 +175,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where to fetch bytes: ``url`` with ``headers``."""
-
-    node: str
-    url: str
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Found:
     """What the database knows of a key.
 
