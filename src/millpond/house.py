@@ -38,7 +38,8 @@ from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
 from millpond.storage.database import Database
-from millpond.storage.opening import open_database, open_objects
+from millpond.storage.nodes.repair import Repairer
+from millpond.storage.opening import open_database, open_nodes, open_objects
 from millpond.storage.port import ObjectStore
 from millpond.watch.recording import Recorder
 from millpond.web import metrics, sse
@@ -85,7 +86,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         stack.callback(database.close)
         migrate.upgrade(database)
         keys, accept = data / "keys", settings.server.accept_new_keys
-        objects = open_objects(settings.objects, data, url)
+        objects = stack.enter_context(_opened_objects(settings, data, url, database, tls))
         engine = LocalEngine(
             ObjectTransfer(objects),
             _folder(settings.engine.scratch_folder, data / "scratch"),
@@ -125,6 +126,26 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             passwords=_passwords(settings),
             post=open_post(settings.mail, box),
         )
+
+
+@contextmanager
+def _opened_objects(
+    settings: Settings, data: Path, url: str, database: Database, tls: HostTls
+) -> Iterator[ObjectStore]:
+    if settings.objects.kind != "nodes":
+        yield open_objects(settings.objects, data, url)
+        return
+    identity = tls.identity(datetime.now(UTC))
+    objects = open_nodes(
+        settings.objects, settings.cluster, data, url, database=database, identity=identity
+    )
+    repairer = Repairer(objects)
+    repairer.start()
+    try:
+        yield objects
+    finally:
+        repairer.stop()
+        objects.close()
 
 
 def _passwords(settings: Settings) -> Passwords:

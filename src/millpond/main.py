@@ -83,6 +83,7 @@ from millpond.storage.chores import Chore, Housekeeper
 from millpond.storage.database import Transaction
 from millpond.storage.folder import FolderStore
 from millpond.storage.locking import FolderLock
+from millpond.storage.nodes.replicated import NodeStore
 from millpond.watch import actions as watch
 from millpond.watch import routes as watch_routes
 from millpond.web import health, metrics, sse
@@ -119,7 +120,7 @@ def build_app(house: House) -> FastAPI:
     )
     app.include_router(health.routes(house.database, house.objects, VERSION))
     app.include_router(metrics.routes(house.meters, partial(require, permission="system.read")))
-    if isinstance(house.objects, FolderStore):
+    if isinstance(house.objects, (FolderStore, NodeStore)):
         app.include_router(object_routes.routes(house.objects))
     for router in _rooms(house):
         app.include_router(router, prefix=_API)
