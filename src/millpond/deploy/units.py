@@ -1,0 +1,47 @@
+"""The services' units for systemd: texts beside this module, filled in with places."""
+
+import hashlib
+from pathlib import Path
+from string import Template
+
+from millpond.deploy.places import (
+    CURRENT_PYTHON,
+    HOST_FOLDER,
+    NODE_FOLDER,
+    SCHEDULER_UNIT,
+    SERVER_UNIT,
+    WORKER_UNIT,
+)
+
+_TEXTS = Path(__file__).parent / "units"
+
+
+def worker_unit(data_disk: str = "") -> str:
+    """Give the text of a node's unit.
+
+    Args:
+        data_disk: folder of its objects, of plain signs; it may be away when the service starts.
+    """
+    return _fill(WORKER_UNIT, NODE_FOLDER, more=f"-{data_disk}" if data_disk else "")
+
+
+def server_unit(folder: str = HOST_FOLDER) -> str:
+    """Give the text of the server's unit."""
+    return _fill(SERVER_UNIT, folder)
+
+
+def scheduler_unit(folder: str = HOST_FOLDER) -> str:
+    """Give the text of the scheduler's unit."""
+    return _fill(SCHEDULER_UNIT, folder)
+
+
+def _fill(name: str, folder: str, more: str = "") -> str:
+    text = Template((_TEXTS / name).read_text()).substitute(
+        python=CURRENT_PYTHON, folder=folder, more=more, scheduler=SCHEDULER_UNIT
+    )
+    return "".join(line.rstrip() + "\n" for line in text.splitlines())
+
+
+def digest_of_unit(text: str) -> str:
+    """Give the SHA-256 of a unit's text, as ``sha256sum`` does."""
+    return hashlib.sha256(text.encode()).hexdigest()
