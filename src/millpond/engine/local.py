@@ -56,6 +56,7 @@ class LocalEngine:
         unisolated: Callable[[], rules.Unisolated] = rules.Unisolated,
         uids: tuple[int, int] = rules.UIDS,
         name: str = NODE,
+        prepare: Callable[[str], str] = str,
     ) -> None:
         """Take the scratch folder over and find out what this machine can do.
 
@@ -71,9 +72,10 @@ class LocalEngine:
             unisolated: asked before each task that would run without a sandbox.
             uids: range of uids for users' sandboxes.
             name: of this node.
+            prepare: gives the folder of what a task calls its environment; may take minutes.
         """
         self.name = name
-        self._transfer, self._unisolated = transfer, unisolated
+        self._transfer, self._unisolated, self._prepare = transfer, unisolated, prepare
         self._scratch = Scratch(scratch)
         self._starter = Starter()
         self.machine: Machine = probe_machine(self._starter)
@@ -215,7 +217,7 @@ class LocalEngine:
             _log.exception("the report of task %s was not taken", run.task.key)
 
     def _work(self, run: _Running, attempt: Attempt) -> TaskReport:
-        task = run.task
+        task = replace(run.task, environment=self._prepare(run.task.environment))
         sandbox = self._get_sandbox(run, task)
         try:
             ended = attempt.run_in(sandbox)

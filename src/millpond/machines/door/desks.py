@@ -1,12 +1,15 @@
 """Where a node fetches an object and leaves a new one, by the kind of store there is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError
+from millpond.storage.database import Transaction
 from millpond.storage.folder import FolderStore
+from millpond.storage.nodes.replicated import NodeStore
+from millpond.storage.nodes.values import Receipt
 from millpond.storage.port import ObjectStore
 
 _SECONDS = 3600
@@ -74,7 +77,7 @@ class AddressDesk:
     def __init__(self, objects: ObjectStore, prefix: str = "") -> None:
         """Give addresses that this store signs; a folder's stand below this prefix at the door."""
         self._objects, self._prefix = objects, prefix
-        self._is_ours = isinstance(objects, FolderStore)
+        self._is_ours = isinstance(objects, FolderStore | NodeStore)
 
     def find(self, keys: Sequence[str], node: str) -> Mapping[str, Stored]:
         """Sign an address for each; S3 is not asked first, since that would take a while."""
@@ -120,3 +123,60 @@ class AddressDesk:
         parts = urlsplit(address)
         # The door serves it too, since nodes reach no other port.
         return f"{self._prefix}{parts.path}?{parts.query}"
+
+
+class NodesDesk:
+    """For objects on the nodes' data disks, and those that the host still has in a folder."""
+
+    def __init__(self, objects: NodeStore, prefix: str = "") -> None:
+        """Ask this store; what lies on the host is fetched below this prefix at the door."""
+        self._objects, self._ledger = objects, objects.ledger
+        self._addresses = AddressDesk(objects, prefix)
+
+    def find(self, keys: Sequence[str], node: str) -> Mapping[str, Stored]:
+        """Give the nodes that hold each, those that were heard lately first."""
+
+        located = self._objects.database.read(lambda tx: self._ledger.locate(tx, keys))
+        found = {
+            key: Stored(known.size, known.digest, [asdict(each) for each in places])
+            for key, (known, places) in located.items()
+        }
+        left = [key for key in keys if key not in found]
+        return {**found, **self._addresses.find(left, node)}
+
+    def place(self, new: NewObject, node: str) -> Mapping[str, Any]:
+        """Give two nodes and a spare, the caller first when it has a data disk."""
+
+        def read(tx: Transaction) -> Mapping[str, Any]:
+            targets = self._ledger.place(tx, node, new.digest, new.size)
+            return {
+                "kind": "nodes",
+                "copies": self._ledger.needed(self._ledger.standing(tx).up),
+                "targets": [asdict(each) for each in targets],
+            }
+
+        return self._objects.database.read(read)
+
+    def commit(self, new: NewObject, receipts: Sequence[Mapping[str, Any]], node: str) -> None:
+        """Check the receipts and take the name."""
+        del node
+        try:
+            signed = [Receipt.from_json(each) for each in receipts]
+        except ValueError as fault:
+            raise InvalidError(
+                "A receipt cannot be read.",
+                next_step="Leave the bytes again.",
+                faults=[Fault("receipts", str(fault))],
+            ) from fault
+        self._objects.database.change(
+            lambda tx: self._ledger.commit(tx, new.key, new.digest, new.size, signed)
+        )
+
+
+def choose_desk(objects: ObjectStore, prefix: str) -> Desk:
+    """Give the desk for a kind of store."""
+    return (
+        NodesDesk(objects, prefix)
+        if isinstance(objects, NodeStore)
+        else AddressDesk(objects, prefix)
+    )
