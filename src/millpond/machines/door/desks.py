@@ -135,7 +135,6 @@ class NodesDesk:
 
     def find(self, keys: Sequence[str], node: str) -> Mapping[str, Stored]:
         """Give the nodes that hold each, those that were heard lately first."""
-
         located = self._objects.database.read(lambda tx: self._ledger.locate(tx, keys))
         found = {
             key: Stored(known.size, known.digest, [asdict(each) for each in places])
