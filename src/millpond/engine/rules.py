@@ -214,8 +214,11 @@ def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
         InvalidError: each limit that is larger than the largest node's.
     """
     limits, faults = task.limits, []
-    if task.grants.gateway:
-        nodes = [node for node in nodes if node.is_host]
+    if task.grants.gateway and not any(node.is_host for node in nodes):
+        raise InvalidError(
+            "A task with a gateway runs on the server's own machine only, which runs none here.",
+            next_step="This is a defect of Millpond; please report it with the task's id.",
+        )
     for name, asked, most in (
         ("slots", limits.cpu_slots, max((_slots_for(task, n) for n in nodes), default=0)),
         ("memory_bytes", limits.memory_bytes, max((n.memory_bytes for n in nodes), default=0)),
