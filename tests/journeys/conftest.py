@@ -59,7 +59,7 @@ class Shell:
         return {**kept, **self.variables}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_shell() -> type[Shell]:
     """Give the way to make a shell."""
     return Shell

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -60,6 +61,7 @@ def look(call: Call, folder: Path, *, offline: bool) -> Iterator[Finding]:
     if not offline:
         yield _index()
     yield _guarded("server", lambda: _server(call))
+    yield from _secrecy(call, folder)
 
 
 def _python() -> Finding:
@@ -164,6 +166,19 @@ def _server(call: Call) -> Finding:
             "Install the same version on both sides.",
         )  # fmt: skip
     return Finding("server", "ok", f"answers at {url}" + (f", version {theirs}" if theirs else ""))
+
+
+def _secrecy(call: Call, folder: Path) -> Iterator[Finding]:
+    """Warn of a server that is spoken to on a network without TLS."""
+    here = find_server(folder)
+    url = here.url if here else call.url or os.environ.get("MILLPOND_URL") or call.config().url
+    host = urlsplit(url).hostname or "localhost"
+    if url.startswith("http:") and not (host.startswith("127.") or host in ("localhost", "::1")):
+        yield Finding(
+            "connections", "warning",
+            f"{url} is not encrypted: passwords and data can be read on their way",
+            "Start the server without --insecure (server.insecure): then it speaks TLS.",
+        )  # fmt: skip
 
 
 def _guarded(name: str, find: Callable[[], Finding]) -> Finding:
