@@ -161,10 +161,10 @@ REASONS = {
     f"GET {P}/runs/{{run}}/outputs/content/image": "`content` of an image, as pages show it",
     f"GET {P}/datasets/{{name}}/versions/{{number}}/content/image": "`content` of an image, as pages"
     " show it",
-    f"OPTIONS {P}/uploads": "part of tus, by which browsers send; `dataset push` sends by digest",
-    f"POST {P}/uploads": "part of tus, by which browsers send; `dataset push` sends by digest",
+    f"OPTIONS {P}/uploads": "part of tus, by which browsers and `dataset push` send large files",
+    f"POST {P}/uploads": "part of tus, by which browsers and `dataset push` send large files",
     f"HEAD {P}/uploads/{{upload}}": "part of tus; GET tells the same",
-    f"PATCH {P}/uploads/{{upload}}": "part of tus; `dataset push` sends by digest",
+    f"PATCH {P}/uploads/{{upload}}": "part of tus; `dataset push` sends large files so",
 }
 LOCAL = {
     "up": "starts the server",

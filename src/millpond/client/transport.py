@@ -153,10 +153,16 @@ class Transport:
         return self._call("DELETE", path)
 
     def send(
-        self, method: str, path: str, content: Content, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        content: Content,
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_once: bool = False,
     ) -> Any:
-        """Send bytes under their digest; ``content`` is asked anew for each try."""
-        return self._call(method, path, content=content, headers=headers, may_repeat=True)
+        """Send bytes, again where need be unless ``is_once``; each try asks for them anew."""
+        return self._call(method, path, content=content, headers=headers, may_repeat=not is_once)
 
     @contextlib.contextmanager
     def stream(

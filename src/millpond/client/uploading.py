@@ -1,4 +1,7 @@
-"""Bring local files into a project's lake: only what it lacks, small ones together in packs."""
+"""Bring local files into a project's lake: only what it lacks, small ones together in packs.
+
+The largest go so that a broken line costs little, see ``resuming.py``.
+"""
 
 import io
 import tarfile
@@ -8,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from millpond.client.progress import OnProgress, Progress, ignore
+from millpond.client.resuming import RESUMED_BYTES, send_resumed
 from millpond.client.transport import Transport, place
 from millpond.client.walking import Hashed, printable
 from millpond.ground.errors import ConflictError
@@ -49,10 +53,12 @@ def send_files(
     total = sum(one.file.size for one in wanted)
     meter = _Meter(total, on_progress)
     packs = list(_packs([one for one in wanted if one.file.size <= SMALL_BYTES]))
-    large = [one for one in wanted if one.file.size > SMALL_BYTES]
+    large = [one for one in wanted if SMALL_BYTES < one.file.size < RESUMED_BYTES]
+    largest = [one for one in wanted if one.file.size >= RESUMED_BYTES]
     with ThreadPoolExecutor(_SENDERS, thread_name_prefix="millpond-send") as pool:
         work = [pool.submit(_send_pack, transport, project, pack, meter) for pack in packs]
         work += [pool.submit(_send_large, transport, project, one, meter) for one in large]
+        work += [pool.submit(send_resumed, transport, project, one, meter.add) for one in largest]
         try:
             for future in work:
                 future.result()
