@@ -6,13 +6,15 @@
 Pages: headless Chromium, a fresh context for each measurement, in turns over a server with 100 runs
 and one with many; from the start of the navigation until the first row of the list of runs, or the
 first line of a run's log, is visible. ``--peer`` adds MLflow's own page of runs, with as many runs,
-in an environment of its own. People: each opens pages, asks for parts and follows events as a
-browser does, with pauses of one to four seconds; the time is that of each page.
+in an environment of its own, which it installs anew. People: each opens pages, asks for parts and
+follows events as a browser does, with pauses of one to four seconds; the time is that of each page.
 """
 
 import argparse
+import os
 import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -113,6 +115,12 @@ def show_pages(
             for name in (f"{FEW} runs", "many runs")
         ]
         print(f"\n{what}: many against few {pair[1] / pair[0]:.2f} (aim 1.5 at most; 0.6 s)")
+    if peer:
+        own, other = rows["list, many runs"][1:], rows["list, MLflow, many runs"][1:]
+        slower = statistics.median(b[0] / a[0] for a, b in zip(own, other, strict=True))
+        heavier = statistics.median(b[1] / a[1] for a, b in zip(own, other, strict=True))
+        print(f"\nlist, MLflow against Millpond in the same round: {slower:.1f} times the seconds,")
+        print(f"{heavier:.0f} times the bytes")
 
 
 def measure(
@@ -159,11 +167,16 @@ def mlflow(runs: int) -> Iterator[str]:
         "    c.set_terminated(r.info.run_id)\n"
         "print(e)\n"
     )
-    made = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
+    quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    made = subprocess.run(
+        [python, "-c", code], check=True, capture_output=True, text=True, env=quiet
+    )
     command = [python, "-m", "mlflow", "server", "--backend-store-uri", address]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env=quiet
+        )
         url = f"http://127.0.0.1:{port}"
         try:
             end = time.monotonic() + 120
@@ -175,7 +188,7 @@ def mlflow(runs: int) -> Iterator[str]:
                     time.sleep(0.5)
             yield f"{url}/#/experiments/{made.stdout.split()[-1]}/runs"
         finally:
-            subprocess.run(["pkill", "-TERM", "-s", str(server.pid)], check=False)
+            os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
             shutil.rmtree(folder, ignore_errors=True)
 
