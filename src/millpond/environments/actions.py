@@ -167,6 +167,11 @@ def lock_text(tx: Transaction, project_id: str, address: str) -> str:
     return text
 
 
+def lock_of(tx: Transaction, digest: str) -> str:
+    """Give the lock of a digest, for a task that was given it; empty when there is none."""
+    return store.find_lock(tx, digest)
+
+
 def _write(
     tx: Transaction,
     actor: Actor,

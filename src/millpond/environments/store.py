@@ -81,6 +81,12 @@ def read_lock(tx: Transaction, version_id: str) -> str:
     return str(tx.scalar(sa.select(_version.c.lock).where(_version.c.id == version_id)) or "")
 
 
+def find_lock(tx: Transaction, digest: str) -> str:
+    """Give the lock of a digest, of whatever project; empty when there is none."""
+    query = sa.select(_version.c.lock).where(_version.c.lock_digest == digest).limit(1)
+    return str(tx.scalar(query) or "")
+
+
 def move_state(
     tx: Transaction, version_id: str, allowed: tuple[str, ...], values: dict[str, Any]
 ) -> bool:

@@ -107,7 +107,9 @@ class StoreState:
         reason: why not.
         free_bytes: free on it.
         total_bytes: its size.
-        epoch: rises each time that the disk was replaced.
+        epoch: how often the server has heard of it, as the disk itself remembers.
+        disk: the disk's own id.
+        set_aside: damaged files that were set aside so far.
     """
 
     is_ok: bool = False
@@ -115,6 +117,8 @@ class StoreState:
     free_bytes: int = 0
     total_bytes: int = 0
     epoch: str = ""
+    disk: str = ""
+    set_aside: int = 0
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class StoreTold(_Told):
     free_bytes: Annotated[int, Field(ge=0)] = 0
     total_bytes: Annotated[int, Field(ge=0)] = 0
     epoch: Annotated[str, Field(max_length=80)] = ""
+    disk: Annotated[str, Field(max_length=80)] = ""
+    set_aside: Annotated[int, Field(ge=0)] = 0
 
 
 class HeartbeatTold(_Told):
