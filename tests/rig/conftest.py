@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from millpond.deploy.wheelhouse import Wheelhouse
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -79,3 +81,13 @@ def laptop(lan: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return lan
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(rig: ModuleType) -> Wheelhouse:
+    """Give what nodes are installed from, gathered by this machine's own indexes, kept."""
+    house = Wheelhouse(ROOT / ".dev" / "wheelhouse")
+    house.gather_wheel()
+    house.gather_debs()
+    house.gather("x86_64", "3.11")
+    return house

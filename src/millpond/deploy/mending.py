@@ -166,7 +166,7 @@ def join(work: Work) -> None:
     use_kit(work.target, work.wanted.kit)
     ticket, wanted = work.make_ticket(), work.wanted
     words = [CURRENT_MILLPOND, "node", "join", ticket.url, "-", "--name", wanted.name]
-    words += ["--folder", NODE_FOLDER, "--no-start"]
+    words += ["--folder", NODE_FOLDER]
     words += ["--data-disk", wanted.data_disk] if wanted.data_disk else []
     words += ["--slots", str(work.slots)] if work.slots else []
     done = work.target.run(

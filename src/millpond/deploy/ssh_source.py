@@ -9,13 +9,17 @@ from millpond.deploy import upgrading
 from millpond.deploy.ensure import Setup
 from millpond.deploy.judging import Wanted
 from millpond.deploy.mending import stop_service
-from millpond.deploy.places import NODE_FOLDER, PREFIX
+from millpond.deploy.places import HOST_FOLDER, NODE_FOLDER, PREFIX, SERVER_UNIT, UNIT_FOLDER
 from millpond.deploy.ssh import Login, Pins, Remote, open_remote, own_key
 from millpond.deploy.target import must
 from millpond.deploy.wheelhouse import Wheelhouse
 from millpond.ground.errors import BusyError, ConflictError
 from millpond.machines.port import Machine, MachineOrder, MachineStep, MakeTicket, Tell
 from millpond.machines.values import DATA_PORT, WORKER_PORT
+
+# Where a server lives on the same machine, what it runs from is left alone.
+_REMOVE = f"""rm -rf {NODE_FOLDER}
+[ -e {HOST_FOLDER}/server.json ] || [ -e {UNIT_FOLDER}/{SERVER_UNIT} ] || rm -rf {PREFIX}"""
 
 
 class SshSource:
@@ -90,7 +94,7 @@ class SshSource:
             with self._open(_pinned(machine)) as remote:
                 tell(MachineStep("remove", "begun", "Stopping the service and removing its keys."))
                 stop_service(remote)
-                must(remote, f"rm -rf {NODE_FOLDER} {PREFIX}", "removing Millpond", seconds=300)
+                must(remote, _REMOVE, "removing Millpond", seconds=300)
                 tell(MachineStep("remove", "done", "Millpond is gone from it."))
         except BusyError as fault:
             text = f"{fault.message} It is taken for gone; its certificate is revoked."

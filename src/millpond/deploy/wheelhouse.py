@@ -63,19 +63,24 @@ class Wheelhouse:
             say: takes a sentence about what is being fetched.
         """
         self.folder, self._say = folder, say
+        self._made: Path | None = None
 
     # Gathering --------------------------------------------------------------------------------
 
     def gather_wheel(self) -> Path:
-        """Make our own wheel, anew from a checkout, else once; give it."""
+        """Make our own wheel, once for each process from a checkout, else once; give it."""
+        if self._made is not None and self._made.is_file():
+            return self._made
         with self._open() as facts:
             held: Path = self.folder / "wheels" / facts.get("wheel", {}).get("name", "-")
             is_ours = facts.get("version") == version_of("millpond") and held.is_file()
             if is_ours and not is_checkout():
+                self._made = held
                 return held
             made: Path = make_wheel(self.folder / "wheels")
             facts["version"] = version_of("millpond")
             facts["wheel"] = {"name": made.name, "sha256": digest_of(made)}
+            self._made = made
             return made
 
     def gather(self, machine: str, python: str) -> None:
