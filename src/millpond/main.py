@@ -50,6 +50,7 @@ from millpond.lake.previews import routes as preview_routes
 from millpond.lake.uploads import parts as upload_parts
 from millpond.lake.uploads import routes as upload_routes
 from millpond.lake.values import LakeLimits
+from millpond.machines.prices import list_slot_prices
 from millpond.machines.trust import routes as trust_routes
 from millpond.machines.trust.addresses import first_address
 from millpond.machines.trust.rules import (
@@ -86,6 +87,7 @@ from millpond.storage.locking import FolderLock
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.watch import actions as watch
 from millpond.watch import routes as watch_routes
+from millpond.watch.usage import routes as usage_routes
 from millpond.web import health, metrics, sse
 from millpond.web.frame import build_frame
 from millpond.web.hosts import Hosts
@@ -174,6 +176,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield pipeline_routes.routes(house.objects)
     yield sse.routes(house.hub, open_project_id)
     yield watch_routes.routes(house.recorder)
+    yield usage_routes.routes(list_slot_prices)
     yield engine_routes.routes(installation_of(house))
     yield trust_routes.routes(house.tls)
 

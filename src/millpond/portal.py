@@ -22,6 +22,7 @@ from millpond.jobs import pages as job_pages
 from millpond.lake import pages as lake_pages
 from millpond.lake.recent import show_datasets
 from millpond.lake.values import LakeLimits
+from millpond.machines.prices import list_slot_prices
 from millpond.machines.trust.rules import NOT_ENCRYPTED, is_plain, login_line
 from millpond.people import pages as people_pages
 from millpond.people.accounts import pages as account_pages
@@ -45,6 +46,7 @@ from millpond.pipelines.runs.recent import show_runs
 from millpond.pipelines.specs.recent import show_pipelines
 from millpond.storage.database import Transaction
 from millpond.watch import pages as watch_pages
+from millpond.watch.usage import pages as usage_pages
 from millpond.web import assets, live
 from millpond.web.portal import Later, NavItem, Portal, Surroundings
 from millpond.web.site import SiteMount, build_site, without_portal
@@ -62,6 +64,7 @@ _NAV: tuple[tuple[NavItem, ...], ...] = (
     environment_pages.NAV,
     pipeline_pages.NAV,
     watch_pages.NAV,
+    usage_pages.NAV,
 )
 
 _TARGETS = Targets(
@@ -161,6 +164,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield engine_pages.pages(portal, installation_of(house), **_reached(house))
     yield environment_pages.pages(portal, house.objects)
     yield watch_pages.pages(portal, house.recorder)
+    yield usage_pages.pages(portal, list_slot_prices)
     limits = LakeLimits(**asdict(house.settings.lake))
     yield lake_pages.pages(portal, house.objects, limits)
     yield from pipeline_pages.pages(portal, house.objects, limits)

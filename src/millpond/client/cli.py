@@ -39,6 +39,7 @@ _COMMANDS = {
     "run": ("runs:run", "Run a pipeline or any program; follow it and take its outputs."),
     "log": ("audit:log", "The record of every change: show, verify, export."),
     "job": ("jobs:job", "The server's queue; for administrators."),
+    "usage": ("usage:usage", "What runs have used: processor hours, memory, tasks, cost."),
     "monitor": ("monitor:monitor", "What the machines are busy with; for administrators."),
     "system": ("system:system", "The server's settings and health; for administrators."),
     "doctor": ("doctor:doctor", "Say what works on this machine, and how to mend what doesn't."),

@@ -32,6 +32,7 @@ from millpond.client.system import SystemRoom
 from millpond.client.transport import SignIn, Transport, fetch_authority
 from millpond.client.trust import KnownServers, Trust, TrustIn, fingerprint_of, read_fingerprint
 from millpond.client.uploads import UploadsRoom
+from millpond.client.usage import UsageRoom
 from millpond.ground.errors import NotSignedInError
 
 
@@ -93,6 +94,7 @@ class Client:
         self.log = LogRoom(self.transport, chosen)
         self.jobs = JobsRoom(self.transport)
         self.monitor = MonitorRoom(self.transport)
+        self.usage = UsageRoom(self.transport, chosen)
         self.system = SystemRoom(self.transport)
 
     @property

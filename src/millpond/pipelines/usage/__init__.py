@@ -1,0 +1,1 @@
+"""What tasks have used: read for the rooms above, which sum it up and show it."""
