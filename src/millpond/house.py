@@ -3,15 +3,17 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from starlette.types import ASGIApp
 from uv import find_uv_bin
 
 from millpond.audit.keys import RotatingKey
 from millpond.audit.opening import open_own_key
+from millpond.engine.cluster.joined import JoinedEngine
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
@@ -19,14 +21,28 @@ from millpond.engine.system import Installation
 from millpond.engine.transfer import ObjectTransfer
 from millpond.engine.values import Limits
 from millpond.environments import tasks as environment_tasks
-from millpond.environments.actions import BUILD_KIND
+from millpond.environments.actions import BUILD_KIND, lock_of
+from millpond.environments.indexes import find_indexes
+from millpond.environments.on_nodes import wheels_of
+from millpond.environments.packages import PackageCache
+from millpond.environments.packages import routes as package_routes
+from millpond.environments.port import LOCK_SCHEME
 from millpond.environments.uv import UvBuilder, choose_interpreter
+from millpond.ground.findings import Finding
 from millpond.ground.settings import Settings
 from millpond.jobs.mail import open_post
 from millpond.jobs.port import Ending
+from millpond.machines import tasks as machine_tasks
+from millpond.machines.actions import find_faults
+from millpond.machines.cluster import Cluster, open_cluster
+from millpond.machines.door.app import build_door
+from millpond.machines.door.data import LockText
+from millpond.machines.door.opening import data_routers, make_hearing, open_engine, open_secret
 from millpond.machines.meters import Sampler
+from millpond.machines.trust.addresses import first_address
 from millpond.machines.trust.host import HostTls
 from millpond.machines.trust.rules import choose_way, finding_of
+from millpond.machines.work import MACHINE_KIND
 from millpond.people.accounts import store as account_store
 from millpond.people.accounts.uses import LastUses
 from millpond.people.letters import Post
@@ -39,6 +55,8 @@ from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
 from millpond.storage.database import Database
 from millpond.storage.nodes.repair import Repairer
+from millpond.storage.nodes.replicated import NodeStore
+from millpond.storage.nodes.tokens import open_signer
 from millpond.storage.opening import open_database, open_nodes, open_objects
 from millpond.storage.port import ObjectStore
 from millpond.watch.recording import Recorder
@@ -57,7 +75,8 @@ class House:
     objects: ObjectStore
     seal_key: RotatingKey
     box: SecretBox
-    engine: LocalEngine
+    engine: LocalEngine | JoinedEngine
+    cluster: Cluster
     dispatcher: Dispatcher
     builder: UvBuilder
     hub: sse.EventHub
@@ -71,6 +90,7 @@ class House:
 ENDINGS: Mapping[str, Ending] = {
     BUILD_KIND: environment_tasks.give_up,
     COMPILE_KIND: spec_tasks.give_up_compile,
+    MACHINE_KIND: machine_tasks.give_up,
     RUN_KIND: run_tasks.give_up_run,
 }
 """By kind of job, what its room does when one is given up or cancelled."""
@@ -86,25 +106,12 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         stack.callback(database.close)
         migrate.upgrade(database)
         keys, accept = data / "keys", settings.server.accept_new_keys
-        objects = stack.enter_context(_opened_objects(settings, data, url, database, tls))
-        engine = LocalEngine(
-            ObjectTransfer(objects),
-            _folder(settings.engine.scratch_folder, data / "scratch"),
-            slots=settings.engine.slots or None,
-            idle_most=settings.engine.idle_sandboxes,
-            idle_seconds=settings.engine.idle_seconds,
-            unisolated=lambda: _unisolated(settings, database),
-        )
-        stack.callback(engine.close)
-        builder = UvBuilder(
-            _folder(settings.environments.folder, data / "environments"),
-            uv=Path(find_uv_bin()),
-            interpreter=Path(settings.environments.python or choose_interpreter()),
-            environment=index_variables(settings, os.environ),
-            seconds=settings.environments.build_seconds,
-            objects=objects,
-        )
-        builder.sweep()
+        cluster = _open_cluster(settings, data, database, tls, url)
+        objects = stack.enter_context(_opened_objects(settings, data, database, tls, cluster))
+        builder = _open_builder(settings, data, objects)
+        local = _local_engine(settings, data, database, objects, builder)
+        engine = _join_nodes(settings, data, local, tls)
+        stack.callback(engine.leave)
         seal_key = open_own_key(database, keys, accept_new=accept)
         box = open_own_box(database, keys, accept_new=accept)
         yield House(
@@ -117,7 +124,13 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             seal_key=seal_key,
             box=box,
             engine=engine,
-            dispatcher=Dispatcher(engine, caps_of(settings)),
+            cluster=cluster,
+            dispatcher=Dispatcher(
+                engine,
+                caps_of(settings),
+                guard=cluster.presence.guard,
+                holds=objects.holds if isinstance(objects, NodeStore) else None,
+            ),
             builder=builder,
             hub=sse.EventHub(database),
             meters=metrics.Meters(),
@@ -130,14 +143,19 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
 
 @contextmanager
 def _opened_objects(
-    settings: Settings, data: Path, url: str, database: Database, tls: HostTls
+    settings: Settings, data: Path, database: Database, tls: HostTls, cluster: Cluster
 ) -> Iterator[ObjectStore]:
     if settings.objects.kind != "nodes":
-        yield open_objects(settings.objects, data, url)
+        yield open_objects(settings.objects, data, cluster.url)
         return
-    identity = tls.identity(datetime.now(UTC))
     objects = open_nodes(
-        settings.objects, settings.cluster, data, url, database=database, identity=identity
+        settings.objects,
+        settings.cluster,
+        data,
+        cluster.url,
+        database=database,
+        identity=tls.identity(datetime.now(UTC)),
+        is_revoked=cluster.revoked.holds,
     )
     repairer = Repairer(objects)
     repairer.start()
@@ -148,12 +166,96 @@ def _opened_objects(
         objects.close()
 
 
+def _open_cluster(
+    settings: Settings, data: Path, database: Database, tls: HostTls, url: str
+) -> Cluster:
+    opened = open_cluster(
+        settings,
+        data,
+        database,
+        tls.authority,
+        version=version_of("millpond"),
+        url=url,
+        address=first_address(),
+    )
+    return replace(opened, token_key=lambda: open_signer(data / "keys").public)
+
+
+def _open_builder(settings: Settings, data: Path, objects: ObjectStore) -> UvBuilder:
+    builder = UvBuilder(
+        _folder(settings.environments.folder, data / "environments"),
+        uv=Path(find_uv_bin()),
+        interpreter=Path(settings.environments.python or choose_interpreter()),
+        environment=index_variables(settings, os.environ),
+        seconds=settings.environments.build_seconds,
+        objects=objects,
+    )
+    builder.sweep()
+    return builder
+
+
 def _passwords(settings: Settings) -> Passwords:
     people = settings.people
     return Passwords(
         passes=people.argon2_passes,
         memory_kib=people.argon2_memory_kib,
         at_once=people.hashes_at_once,
+    )
+
+
+def _local_engine(
+    settings: Settings, data: Path, database: Database, objects: ObjectStore, builder: UvBuilder
+) -> LocalEngine:
+    def prepare(environment: str) -> str:
+        """Make here what a task names that could as well have gone to a node."""
+        if not environment.startswith(LOCK_SCHEME):
+            return environment
+        digest = environment.removeprefix(LOCK_SCHEME)
+        text = database.read(lambda tx: lock_of(tx, digest))
+        return str(builder.ensure(text, lambda _: None).path)
+
+    return LocalEngine(
+        ObjectTransfer(objects),
+        _folder(settings.engine.scratch_folder, data / "scratch"),
+        slots=settings.engine.slots or None,
+        idle_most=settings.engine.idle_sandboxes,
+        idle_seconds=settings.engine.idle_seconds,
+        unisolated=lambda: _unisolated(settings, database),
+        prepare=prepare,
+    )
+
+
+def _join_nodes(
+    settings: Settings, data: Path, local: LocalEngine, tls: HostTls
+) -> LocalEngine | JoinedEngine:
+    if settings.engine.kind != "dask":
+        return local
+    identity = tls.identity(datetime.now(UTC))
+    return open_engine(settings, local, identity, open_secret(data / "keys"))
+
+
+def open_door(house: House) -> ASGIApp:
+    """Build what nodes come in by."""
+    engine, settings = house.engine, house.settings
+    assert isinstance(engine, JoinedEngine)  # noqa: S101 - asked where there are nodes only.
+
+    def find_lock(digest: str) -> LockText | None:
+        text = house.database.read(lambda tx: lock_of(tx, digest))
+        return LockText(text, wheels_of(text)) if text else None
+
+    indexes = find_indexes(index_variables(settings, os.environ))
+    most = settings.environments.cache_bytes
+    packages = PackageCache(house.data / "packages", indexes, most_bytes=most)
+    secret = open_secret(house.data / "keys")
+    return build_door(
+        house.database,
+        house.cluster,
+        listeners=[make_hearing(settings, house.objects, house.recorder.note)],
+        routers=[
+            *data_routers(engine, house.objects, secret, find_lock),
+            package_routes(packages),
+        ],
+        meters=house.meters,
     )
 
 
@@ -170,9 +272,11 @@ def installation_of(house: House) -> Installation:
     names = ("settings", "data", "database", "objects", "engine")
     opened = {name: getattr(house, name) for name in names}
     reached = finding_of(house.tls.way, house.url, house.tls.authority.fingerprint)
-    return Installation(
-        version_of("millpond"), environ=os.environ, findings=lambda: [reached], **opened
-    )
+
+    def find() -> list[Finding]:
+        return [reached, *house.database.read(lambda tx: find_faults(tx, house.cluster))]
+
+    return Installation(version_of("millpond"), environ=os.environ, findings=find, **opened)
 
 
 def caps_of(settings: Settings) -> Limits:

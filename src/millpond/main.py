@@ -50,6 +50,9 @@ from millpond.lake.previews import routes as preview_routes
 from millpond.lake.uploads import parts as upload_parts
 from millpond.lake.uploads import routes as upload_routes
 from millpond.lake.values import LakeLimits
+from millpond.machines import heartbeats
+from millpond.machines import routes as node_routes
+from millpond.machines import tasks as machine_tasks
 from millpond.machines.prices import list_slot_prices
 from millpond.machines.trust import routes as trust_routes
 from millpond.machines.trust.addresses import first_address
@@ -60,6 +63,7 @@ from millpond.machines.trust.rules import (
     scheme_of,
     url_for_others,
 )
+from millpond.machines.work import MACHINE_KIND
 from millpond.people import routes as people_routes
 from millpond.people.accounts import actions as accounts
 from millpond.people.accounts import routes as account_routes
@@ -179,6 +183,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield usage_routes.routes(list_slot_prices)
     yield engine_routes.routes(installation_of(house))
     yield trust_routes.routes(house.tls)
+    yield node_routes.routes(house.cluster)
 
 
 def build_pool(house: House) -> Pool:
@@ -222,6 +227,7 @@ def _handlers(house: House) -> dict[str, Handler]:
             house.database, house.objects, house.builder, _sources(house)
         ),
         COMPILE_KIND: spec_tasks.make_compile(tools),
+        MACHINE_KIND: machine_tasks.make_add(house.database, house.cluster),
         RUN_KIND: run_tasks.make_run(tools, read_secrets),
     }
 
@@ -299,6 +305,7 @@ def _chores(house: House) -> list[Chore]:
         Chore(_HOUR, lambda _: house.tls.refresh(datetime.now(UTC))),
         Chore(_HOUR, lambda tx: upload_parts.clear(tx, house.objects)),
         Chore(_DAY, jobs.forget_old),
+        *heartbeats.chores(house.cluster),
     ]
 
 

@@ -148,6 +148,20 @@ PARITY: dict[str, tuple[str, str]] = {
     "GET /usage": ("usage.site", "usage"),
     f"GET {P}/usage": ("usage.get", "usage"),
     f"GET {P}/runs/{{run}}/usage": ("usage.run", "usage"),
+    "GET /nodes": ("nodes.list", "node list"),
+    "POST /nodes": ("nodes.add", "node add"),
+    "GET /nodes/sources": ("nodes.sources", "node sources"),
+    "POST /nodes/tokens": ("nodes.make_token", "node token"),
+    "POST /nodes/join": ("nodes.join", "node join"),
+    "GET /nodes/work/{job_id}": ("nodes.work", "node work"),
+    "GET /nodes/{node}": ("nodes.get", "node show"),
+    "PATCH /nodes/{node}": ("nodes.set", "node set"),
+    "DELETE /nodes/{node}": ("nodes.remove", "node remove"),
+    "GET /nodes/{node}/findings": ("nodes.findings", "node doctor"),
+    "POST /nodes/{node}/drain": ("nodes.drain", "node drain"),
+    "POST /nodes/{node}/resume": ("nodes.resume", "node resume"),
+    "POST /nodes/{node}/upgrade": ("nodes.upgrade", "node upgrade"),
+    "POST /nodes/{node}/certificates/revoke": ("nodes.revoke", "node revoke"),
     "GET /system": ("system.facts", "doctor"),
     "GET /system/settings": ("system.settings", "system settings"),
     "GET /system/health": ("system.findings", "system health"),
@@ -224,6 +238,7 @@ def test_the_method_is_there(client: Client, method: str) -> None:
 def test_every_public_method_of_the_sdk_is_here_or_made_of_others(client: Client) -> None:
     made_of_others = {
         "datasets.push_files", "environments.wait", "pipelines.wait", "runs.start_program",
+        "nodes.wait",
         "runs.tail_log", "runs.follow_log",
         "users.enable", "users.set_admin",
     }  # fmt: skip

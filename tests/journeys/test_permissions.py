@@ -36,6 +36,7 @@ OPEN_ANSWERS = {
     "POST /api/v1/sign-up": 422,  # Its password is too short.
     "POST /api/v1/resets": 409,  # No mail server is set.
     "POST /api/v1/resets/use": 401,
+    "POST /api/v1/nodes/join": 422,  # Its clock tells no time.
     "POST /api/v1/sessions/challenge": 201,
     "POST /api/v1/sessions/local": 401,
     "GET /metrics": 200,  # The walk comes over loopback.

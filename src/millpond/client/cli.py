@@ -41,6 +41,7 @@ _COMMANDS = {
     "job": ("jobs:job", "The server's queue; for administrators."),
     "usage": ("usage:usage", "What runs have used: processor hours, memory, tasks, cost."),
     "monitor": ("monitor:monitor", "What the machines are busy with; for administrators."),
+    "node": ("nodes:node", "The machines that run tasks; for administrators."),
     "system": ("system:system", "The server's settings and health; for administrators."),
     "doctor": ("doctor:doctor", "Say what works on this machine, and how to mend what doesn't."),
     "completion": ("completion:completion", "Print the shell's completion script."),

@@ -16,6 +16,7 @@ from millpond.client.jobs import JobsRoom
 from millpond.client.lake import DatasetsRoom
 from millpond.client.local import LocalSignIn, default_data_folder, find_servers
 from millpond.client.monitor import MonitorRoom
+from millpond.client.nodes import NodesRoom
 from millpond.client.passkeys import PasskeysRoom
 from millpond.client.people import (
     AccountRoom,
@@ -93,6 +94,7 @@ class Client:
         self.runs = RunsRoom(self.transport, chosen)
         self.log = LogRoom(self.transport, chosen)
         self.jobs = JobsRoom(self.transport)
+        self.nodes = NodesRoom(self.transport)
         self.monitor = MonitorRoom(self.transport)
         self.usage = UsageRoom(self.transport, chosen)
         self.system = SystemRoom(self.transport)

@@ -123,7 +123,7 @@ def found_node(
     if row is None or (row.stage == "removed" and not is_removed_good):
         raise NotFoundError(
             f"There is no node {name[:80]!r}.",
-            next_step="List them with `millpond node ls`.",
+            next_step="List them with `millpond node list`.",
             node=name[:80],
         )
     return row

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from millpond.ground.errors import ConflictError
 from millpond.ground.room_settings import ClusterSettings
+from millpond.ground.settings import Settings
 from millpond.machines import store
 from millpond.machines.authority import Authority
 from millpond.machines.port import MachineSource
@@ -42,6 +44,7 @@ class Cluster:
         sources: ways to get machines, by name.
         may_remove: says why a node cannot be removed now.
         token_key: gives the PEM of the public key by which nodes check permits for objects.
+        is_open: whether this installation runs tasks on nodes, so that machines may join.
     """
 
     authority: Authority
@@ -55,16 +58,56 @@ class Cluster:
     sources: Mapping[str, MachineSource] = field(default_factory=dict)
     may_remove: MayRemove = always
     token_key: Callable[[], str] = no_key
+    is_open: bool = True
 
 
-def open_presence(database: Database, limits: ClusterSettings) -> Presence:
-    """Begin to listen to the nodes that are members already."""
+def open_cluster(
+    settings: Settings,
+    data: Path,
+    database: Database,
+    authority: Authority,
+    *,
+    version: str,
+    url: str,
+    address: str,
+) -> Cluster:
+    """Begin to listen to the nodes that are members already; write ``cluster/revoked.json``.
+
+    Args:
+        settings: the server's.
+        data: its data folder.
+        database: where nodes are.
+        authority: signs their certificates.
+        version: of Millpond.
+        url: this server's address for people and programs.
+        address: name or address by which nodes reach this host, where the settings name none.
+    """
+    limits = settings.cluster
     presence = Presence(limits)
     for row in database.read(store.list_members):
         presence.know(row.name, is_draining=row.is_draining, slots_most=row.slots_most)
-    return presence
+    return Cluster(
+        authority=authority,
+        version=version,
+        url=url,
+        address=limits.address or address,
+        door_port=limits.door_port,
+        limits=limits,
+        presence=presence,
+        revoked=RevokedList(database, data / "cluster" / "revoked.json"),
+        is_open=settings.engine.kind == "dask",
+    )
 
 
-def open_revoked(database: Database, data: Path) -> RevokedList:
-    """Write ``cluster/revoked.json`` in the data folder, and keep it."""
-    return RevokedList(database, data / "cluster" / "revoked.json")
+def check_open(cluster: Cluster) -> None:
+    """Refuse machines while this installation runs tasks on the host alone.
+
+    Raises:
+        ConflictError: it does.
+    """
+    if not cluster.is_open:
+        raise ConflictError(
+            "This installation runs tasks on the host alone: machines cannot join.",
+            next_step='Set `kind = "dask"` in the table [engine] of the settings, start the'
+            " scheduler (`millpond system settings` shows the file), and start the server again.",
+        )

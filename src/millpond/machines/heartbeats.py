@@ -14,9 +14,11 @@ from millpond.machines.guards import read_meters
 from millpond.machines.joining import removed_error
 from millpond.machines.store import NodeRow
 from millpond.machines.values import Heartbeat
+from millpond.storage.chores import Chore
 from millpond.storage.database import Transaction
 
 EVENTS_KEPT = timedelta(days=30)
+_MINUTE, _DAY = 60.0, 86_400.0
 _MEANING = {
     "suspect": "it gets no new tasks",
     "lost": "its tasks go elsewhere, and its data is copied from the other nodes",
@@ -202,6 +204,15 @@ def watch_nodes(tx: Transaction, cluster: Cluster) -> list[str]:
         tell(tx, row.name, state, f"{silent[0].upper()}{silent[1:]}: {_MEANING[state]}.")
         found.append(row.name)
     return found
+
+
+def chores(cluster: Cluster) -> list[Chore]:
+    """Give what is to be done from time to time: look who is silent, mend a file, forget."""
+    return [
+        Chore(cluster.limits.heartbeat_seconds, lambda tx: watch_nodes(tx, cluster)),
+        Chore(_MINUTE, lambda _: cluster.revoked.refresh()),
+        Chore(_DAY, forget_old),
+    ]
 
 
 def forget_old(tx: Transaction) -> None:

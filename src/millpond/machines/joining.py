@@ -13,7 +13,7 @@ from millpond.ground.ids import new_id, new_secret
 from millpond.machines import rules, store
 from millpond.machines.actions import state_of, tell
 from millpond.machines.authority import Issued
-from millpond.machines.cluster import Cluster
+from millpond.machines.cluster import Cluster, check_open
 from millpond.machines.port import MachineOrder
 from millpond.machines.store import NodeRow, TokenRow
 from millpond.machines.values import TOKEN_PREFIX, Joined, NewJoinToken, NodeFacts
@@ -46,9 +46,10 @@ def make_join_token(
 
     Raises:
         InvalidError: name or labels are not good.
-        ConflictError: a living node has that name.
+        ConflictError: a living node has that name, or machines cannot join here.
     """
     require(tx, actor, "node.write")
+    check_open(cluster)
     faults = rules.faults_of_labels(labels or {}) + (rules.faults_of_name(name) if name else [])
     rules.refuse("The token", faults)
     if name:

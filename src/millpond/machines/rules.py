@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from millpond.ground.errors import ConflictError, Fault, InvalidError
 from millpond.ground.room_settings import ClusterSettings
@@ -49,6 +50,12 @@ def faults_of_address(address: str, field: str = "address") -> list[Fault]:
     if _ADDRESS.fullmatch(address):
         return []
     return [Fault(field, "must be a host name or an address, without port or user")]
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    host = urlsplit(url).hostname or ""
+    return host.startswith("127.") or host in ("::1", "localhost")
 
 
 def faults_of_labels(labels: Mapping[str, str]) -> list[Fault]:

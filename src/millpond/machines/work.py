@@ -11,7 +11,7 @@ from millpond.ground.ids import new_id
 from millpond.jobs import actions as jobs
 from millpond.jobs.values import Job
 from millpond.machines import actions, rules, store
-from millpond.machines.cluster import Cluster
+from millpond.machines.cluster import Cluster, check_open
 from millpond.machines.joining import check_free
 from millpond.machines.port import MachineOrder
 from millpond.machines.requests import AddNodeRequest
@@ -41,6 +41,7 @@ def add_node(tx: Transaction, actor: Actor, cluster: Cluster, asked: AddNodeRequ
         ConflictError: a living node has that name.
     """
     require(tx, actor, "node.write")
+    check_open(cluster)
     name = asked.name or rules.name_of(asked.address)
     faults = rules.faults_of_name(name) + rules.faults_of_labels(asked.labels)
     faults += _faults_of_source(cluster, asked.source)
@@ -52,6 +53,11 @@ def add_node(tx: Transaction, actor: Actor, cluster: Cluster, asked: AddNodeRequ
         if getattr(asked, field) and not getattr(asked, field).startswith("/")
     ]
     rules.refuse("The machine", faults)
+    if rules.is_loopback(cluster.url) and not rules.is_loopback(f"//{asked.address}"):
+        raise ConflictError(
+            f"This server answers at {cluster.url}, which other machines cannot reach.",
+            next_step="Start it with `--host 0.0.0.0`, or set server.host in the settings.",
+        )
     check_free(tx, cluster, name)
     facts = asked.model_dump() | {"name": name}
     order = MachineOrder(kind="add", id=new_id("machine"), **facts)

@@ -1,0 +1,393 @@
+"""Commands for nodes: look, add, join, drain, remove, mend."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from millpond.client.call import FOLDER, Call, shared, yes_option
+from millpond.client.client import Client
+from millpond.client.commands.doctor import write_finding
+from millpond.client.exits import FailedError
+from millpond.client.joining import Wanted, join_here, start_command
+from millpond.client.screen import Column, shown, size_text
+from millpond.ground.errors import InvalidError
+from millpond.machines.files import DEFAULT_FOLDER
+from millpond.machines.values import (
+    DATA_PORT,
+    WORKER_PORT,
+    Node,
+    NodeDetails,
+    NodeWork,
+    WorkLine,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+_PORT = click.IntRange(1, 65535)
+_name = click.argument("name")
+_label = click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
+_COLOURS = {"failed": "red", "warning": "yellow", "done": "green"}
+
+
+class _Group(click.Group):
+    """Takes ``ls`` for ``list``, as many fingers do."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a command."""
+        return super().get_command(ctx, "list" if cmd_name == "ls" else cmd_name)
+
+
+@click.group(cls=_Group)
+def node() -> None:
+    """The machines that run tasks: add, look after and remove them; for administrators."""
+
+
+@node.command("list")
+@click.option("--all", "with_removed", is_flag=True, help="Those that were removed, too.")
+@shared
+def list_nodes(call: Call, with_removed: bool) -> None:
+    """List the nodes by name."""
+    with call.client() as client:
+        found = client.nodes.list(removed=with_removed)
+    columns: list[Column] = [
+        ("NAME", lambda one: one.name),
+        ("STATE", lambda one: one.state),
+        ("SLOTS", lambda one: f"{one.slots_used:g} of {one.slots:g}"),
+        ("LOAD", lambda one: f"{one.meters.load_per_core:.2f}" if one.meters else "-"),
+        ("MEMORY", _memory),
+        ("DISK FREE", _disk),
+        ("VERSION", lambda one: one.version),
+        ("SEEN", lambda one: one.seen_at),
+        ("HELD BACK", lambda one: one.refused or one.paused or "-"),
+    ]
+    nothing = (
+        "There are no nodes yet. Add a machine with `millpond node add USER@HOST`, or let one join"
+        " by itself: `millpond node token`."
+    )
+    call.show_list(found, columns, nothing)
+
+
+def _memory(one: Node) -> str:
+    if one.meters is None or not one.meters.memory_total_bytes:
+        return size_text(one.facts.memory_bytes)
+    used, total = one.meters.memory_used_bytes, one.meters.memory_total_bytes
+    return f"{used / total:.0%} of {size_text(total)}"
+
+
+def _disk(one: Node) -> str:
+    if one.store is not None:
+        return size_text(one.store.free_bytes) if one.store.is_ok else "failed"
+    disks = one.meters.disks if one.meters else ()
+    return size_text(min(disk.free_bytes for disk in disks)) if disks else "-"
+
+
+@node.command("show")
+@_name
+@shared
+def show_node(call: Call, name: str) -> None:
+    """Show the node NAME, its certificates and what happened to it."""
+    with call.client() as client:
+        found = client.nodes.get(name)
+    call.show(found, _facts(found))
+    for event in reversed(found.events[:10]):
+        call.report(f"{shown(event.at)}  {event.kind.ljust(10)}  {event.text}")
+
+
+def _facts(found: NodeDetails) -> list[tuple[str, object]]:
+    one = found.node
+    return [
+        ("name", one.name),
+        ("state", one.state),
+        ("held back", one.paused),
+        ("refused", one.refused),
+        ("address", one.address),
+        ("version", one.version),
+        ("slots", f"{one.slots_used:g} of {one.slots:g} taken, at most {one.slots_most or 'any'}"),
+        ("memory", _memory(one)),
+        ("GPUs", one.facts.gpus or None),
+        ("load per core", f"{one.meters.load_per_core:.2f}" if one.meters else None),
+        ("data disk", one.facts.data_disk),
+        ("free on it", size_text(one.store.free_bytes) if one.store else None),
+        ("sandbox", "works" if one.facts.isolated else one.facts.reason or "none"),
+        ("system", f"{one.facts.system}, Python {one.facts.python}"),
+        ("labels", ", ".join(f"{key}={value}" for key, value in one.labels.items())),
+        ("price an hour", one.price_per_hour or None),
+        ("tasks", ", ".join(one.running)),
+        ("certificate", one.serial),
+        ("good until", one.certificate_expires_at),
+        ("host key", one.host_key),
+        ("joined", one.joined_at),
+        ("seen", one.seen_at),
+        ("removed", one.removed_at),
+    ]
+
+
+@node.command("doctor")
+@_name
+@shared
+def look_at_node(call: Call, name: str) -> int:
+    """Say what is wrong with the node NAME, and how to mend it."""
+    with call.client() as client:
+        found = client.nodes.findings(name)
+    if call.as_json:
+        call.say("", found)
+    else:
+        for one in found.findings:
+            write_finding(one)
+    return 1 if found.status == "fault" else 0
+
+
+@node.command("token")
+@click.option("--name", default="", help="The one name that it is good for.")
+@click.option("--slots", type=click.IntRange(0, 4096), default=0, help="At most so many slots.")
+@_label
+@shared
+def make_token(call: Call, name: str, slots: int, labels: tuple[str, ...]) -> None:
+    """Give leave to join one machine; the command to run there is shown this once.
+
+    It is good once and for an hour.
+    """
+    with call.client() as client:
+        made = client.nodes.make_token(name=name, slots_most=slots, labels=read_labels(labels))
+    call.tell(f"Run this on the machine, as root; good once and until {shown(made.expires_at)}:")
+    call.say(made.command, made)
+
+
+@node.command("join")
+@click.argument("address", metavar="URL")
+@click.argument("token", required=False)
+@click.option("--name", default="", help="What it shall be called; default: this machine's name.")
+@click.option(
+    "--folder", type=FOLDER, default=DEFAULT_FOLDER, show_default=True, help="Its own files."
+)
+@click.option("--data-disk", default="", help="Folder, on a disk of its own, for data.")
+@click.option("--slots", type=click.IntRange(0, 4096), default=0, help="Default: one per core.")
+@click.option("--address", "own", default="", help="By which others reach this machine.")
+@click.option("--data-port", type=_PORT, default=DATA_PORT, show_default=True)
+@click.option("--worker-port", type=_PORT, default=WORKER_PORT, show_default=True)
+@click.option("--insecure", is_flag=True, help="Send the token over plain HTTP.")
+@shared
+def join(
+    call: Call,
+    address: str,
+    token: str | None,
+    name: str,
+    folder: Path,
+    data_disk: str,
+    slots: int,
+    own: str,
+    data_port: int,
+    worker_port: int,
+    insecure: bool,
+) -> None:
+    """Make this machine a node of the server at URL, with a TOKEN from `millpond node token`.
+
+    Without TOKEN, or with `-`, it comes from a prompt or from standard input. The machine's key is
+    made here and stays here; the server is checked by the token's end before anything is sent.
+    """
+    is_given = token not in (None, "", "-")
+    given = str(token) if is_given else call.read_secret("Join token")
+    wanted = Wanted(
+        url=address.rstrip("/"),
+        token=given,
+        folder=folder.absolute(),
+        name=name,
+        address=own,
+        data_disk=data_disk,
+        slots=slots,
+        data_port=data_port,
+        worker_port=worker_port,
+        is_insecure=insecure,
+    )
+    made = join_here(wanted, call.tell)
+    call.say(
+        f"{made.name} has joined {made.url}. Start it:\n  {start_command(wanted.folder)}",
+        {"name": made.name, "folder": str(wanted.folder), "installation": made.installation},
+    )
+
+
+@node.command("add")
+@click.argument("target", metavar="[USER@]HOST")
+@click.option("--key", help="Private key to sign in with, a file on the host.")
+@click.option("--port", type=_PORT, default=22, show_default=True, help="Of its SSH server.")
+@click.option("--data-disk", default="", help="Folder there, on a disk of its own, for data.")
+@click.option("--name", default="", help="What it shall be called; default: its host name.")
+@click.option("--slots", type=click.IntRange(0, 4096), default=0, help="Default: one per core.")
+@_label
+@shared
+def add_node(
+    call: Call,
+    target: str,
+    key: str | None,
+    port: int,
+    data_disk: str,
+    name: str,
+    slots: int,
+    labels: tuple[str, ...],
+) -> None:
+    """Make the machine HOST a node: the server reaches it by SSH, sets it up and joins it.
+
+    Without --key the server signs in with its own key, whose public half `millpond node sources`
+    shows. It may be repeated: what is there already stays.
+    """
+    user, at, host = target.rpartition("@")
+    with call.client() as client:
+        started = client.nodes.add(
+            host,
+            user=user if at else "root",
+            port=port,
+            key_file=str(Path(key).expanduser().absolute()) if key else "",
+            data_disk=data_disk,
+            name=name,
+            slots=slots,
+            labels=read_labels(labels),
+        )
+        follow(call, client, started)
+
+
+@node.command("upgrade")
+@_name
+@shared
+def upgrade_node(call: Call, name: str) -> None:
+    """Bring the node NAME the server's version; its tasks end first."""
+    with call.client() as client:
+        follow(call, client, client.nodes.upgrade(name))
+
+
+@node.command("work")
+@click.argument("work_id", metavar="ID")
+@shared
+def follow_work(call: Call, work_id: str) -> None:
+    """Follow the work ID, which adds or upgrades a node, to its end."""
+    with call.client() as client:
+        started = client.nodes.work(work_id)
+        follow(call, client, started)
+
+
+def follow(call: Call, client: Client, started: NodeWork) -> None:
+    """Follow a machine's work to its end; Ctrl-C leaves it to the server, and says so.
+
+    Raises:
+        FailedError: it was given up or cancelled.
+    """
+
+    def tell(line: WorkLine) -> None:
+        colour = _COLOURS.get(line.state) if sys.stderr.isatty() else None
+        state = click.style(line.state.ljust(8), fg=colour)
+        call.tell(f"{state} {line.name.ljust(12)} {line.text}")
+
+    try:
+        ended = client.nodes.wait(started, tell, time.sleep)
+    except KeyboardInterrupt:
+        call.tell(f"\nIt goes on without you: `millpond node work {started.id}` looks again.")
+        raise
+    if ended.state != "done":
+        raise FailedError(
+            f"{ended.node}: {ended.reason or ended.state}",
+            next_step=f"Mend what is said, then `millpond job requeue {ended.id}` and `millpond"
+            f" node work {ended.id}`, or ask for it again.",
+        )
+    call.say(f"{ended.node}: done.", ended)
+
+
+@node.command("sources")
+@shared
+def list_sources(call: Call) -> None:
+    """List the ways to get machines, and what a machine must know before it is added."""
+    with call.client() as client:
+        found = client.nodes.sources()
+    columns: list[Column] = [
+        ("NAME", lambda one: one.name),
+        ("A MACHINE MUST KNOW", lambda one: one.introduction or "-"),
+    ]
+    call.show_list(found, columns, "This server has no way to machines of its own.")
+
+
+@node.command("set")
+@_name
+@_label
+@click.option("--no-labels", is_flag=True, help="Take all labels off.")
+@click.option("--slots", type=click.IntRange(0, 4096), help="At most so many; 0: what it tells.")
+@click.option("--price", type=click.FloatRange(0), help="What an hour of it costs.")
+@shared
+def set_node(
+    call: Call,
+    name: str,
+    labels: tuple[str, ...],
+    no_labels: bool,
+    slots: int | None,
+    price: float | None,
+) -> None:
+    """Change labels, slots or price of the node NAME; labels replace those before."""
+    wanted = {} if no_labels else read_labels(labels) or None
+    with call.client() as client:
+        found = client.nodes.set(name, labels=wanted, slots_most=slots, price_per_hour=price)
+    call.say(f"{found.name} is changed.", found)
+
+
+@node.command("drain")
+@_name
+@shared
+def drain_node(call: Call, name: str) -> None:
+    """Let the node NAME end what it has and take no more."""
+    with call.client() as client:
+        found = client.nodes.drain(name)
+    left = len(found.running)
+    call.say(f"{found.name} takes no more; {left} task{'s' if left != 1 else ''} left.", found)
+
+
+@node.command("resume")
+@_name
+@shared
+def resume_node(call: Call, name: str) -> None:
+    """Let the node NAME, which drains, take tasks again."""
+    with call.client() as client:
+        found = client.nodes.resume(name)
+    call.say(f"{found.name} takes tasks again.", found)
+
+
+@node.command("remove")
+@_name
+@click.option("--force", is_flag=True, help="Also with tasks or the last copies of data on it.")
+@yes_option
+@shared
+def remove_node(call: Call, name: str, force: bool, yes: bool) -> None:
+    """Take the node NAME out of the cluster; its certificate is good for nothing any more."""
+    call.confirm(f"Remove the node {name!r} for good?", yes=yes)
+    with call.client() as client:
+        found = client.nodes.remove(name, force=force)
+    call.say(f"{found.name} is removed.", found)
+
+
+@node.command("revoke")
+@_name
+@click.argument("serial")
+@click.option("--reason", required=True, help="Why, for the record.")
+@yes_option
+@shared
+def revoke_certificate(call: Call, name: str, serial: str, reason: str, yes: bool) -> None:
+    """Take the certificate SERIAL of the node NAME no more, as when its key was stolen."""
+    call.confirm(f"Revoke {serial}? The node is cut off if it uses it.", yes=yes)
+    with call.client() as client:
+        found = client.nodes.revoke(name, serial, reason)
+    call.say(f"{found.serial} is revoked.", found)
+
+
+def read_labels(texts: tuple[str, ...]) -> dict[str, str]:
+    """Read ``KEY=VALUE`` each.
+
+    Raises:
+        InvalidError: one is not made so.
+    """
+    labels = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise InvalidError(
+                f"{text!r} is no label.", next_step="Write it as KEY=VALUE, such as room=cellar."
+            )
+        labels[key] = value
+    return labels
