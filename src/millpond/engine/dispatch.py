@@ -146,12 +146,21 @@ class Dispatcher:
 
         wanted = set(keys)
         with self._lock:
+            for queue in self._books.queues.values():
+                for each in queue:
+                    if each.task.key in wanted:
+                        each.on_progress, each.on_done = on_progress, on_done
+            waiting = self._waiting_keys() & wanted
+            wanted -= waiting
             known = self._books.keys & wanted
             self._books.keys |= wanted
         found = self._engine.reattach(wanted, on_progress=on_progress, on_done=done)
         with self._lock:
             self._books.keys -= wanted - found - known
-        return found
+        return found | waiting
+
+    def _waiting_keys(self) -> set[str]:
+        return {each.task.key for queue in self._books.queues.values() for each in queue}
 
     def waiting_count(self) -> int:
         """Count the tasks that wait."""

@@ -1,7 +1,7 @@
 """The tools that compiling and running need; ``main`` gives them."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,12 +17,24 @@ from millpond.storage.port import ObjectStore
 class Dispatcher(Protocol):
     """Hands tasks to an engine, fairly by share, never more than fit."""
 
+    @property
+    def outlives(self) -> bool:
+        """Whether tasks go on when this server ends, for the next one to take over."""
+        ...
+
     def submit(self, task: TaskSpec, share: str, on_progress: OnProgress, on_done: OnDone) -> None:
         """Take a task; it starts when it is its turn. ``on_done`` is called exactly once."""
         ...
 
     def cancel(self, key: str) -> None:
         """End a task, waiting or running; unknown keys are passed over."""
+        ...
+
+    def reattach(self, keys: Iterable[str], on_progress: OnProgress, on_done: OnDone) -> set[str]:
+        """Take over tasks that were started before; tell which of them are still there.
+
+        Of these ``on_done`` is called exactly once, of the others never.
+        """
         ...
 
 

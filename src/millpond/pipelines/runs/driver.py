@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from millpond.engine.values import TaskProgress, TaskReport
+from millpond.engine.values import Outcome, TaskProgress, TaskReport
 from millpond.ground.errors import ConflictError, MillpondError
 from millpond.jobs.port import Lease, LeaseLostError, StoppingError
 from millpond.pipelines.port import PipelineTools
@@ -45,6 +45,7 @@ from millpond.storage.events import publish
 _OUTPUTS_INLINE = 40
 _KILL_SECONDS = 30.0
 _GATHER_SECONDS = 0.05
+_STOPPED = "The server stopped while it ran; it was run again."
 
 
 class CancelledError(Exception):
@@ -83,14 +84,29 @@ class Driver:
         try:
             self._take_over()
             wave = Wave()
+            self._adopt()
             while True:
                 self._advance(wave)
                 if self.graph.is_over and not self.graph.running_count():
                     return
                 wave = self._listen()
+        except (LeaseLostError, StoppingError):
+            if not self._tools.dispatcher.outlives:  # Else whoever drives the run next has them.
+                self._kill()
+            raise
         except BaseException:
             self._kill()
             raise
+
+    def _adopt(self) -> None:
+        """Take over the tasks that a driver before handed over, where they outlived it."""
+        keys, dispatcher, put = self.graph.running_keys(), self._tools.dispatcher, self._news.put
+        alive = dispatcher.reattach(keys, put, put) if keys and dispatcher.outlives else set()
+        for key in keys - alive:
+            put(_never_ran(key, "lost", _STOPPED))
+        for step in self.graph.steps.values():
+            for key in alive & set(step.running) if step.state in STEP_ENDED else ():
+                dispatcher.cancel(key)
 
     def _take_over(self) -> None:
         """Read lists of outputs too long for the database, and what ended maps had split."""
@@ -170,7 +186,7 @@ class Driver:
             share = f"{run.project_id}/{self._loaded.user_id}"
             self._tools.dispatcher.submit(task, share, self._news.put, self._news.put)
         except MillpondError as fault:
-            self._news.put(_refused(task.key, f"{fault.message} {fault.next_step}"))
+            self._news.put(_never_ran(task.key, "failed", f"{fault.message} {fault.next_step}"))
 
     def _listen(self) -> Wave:
         """Wait for news, then take all there is; look now and then whether to stop."""
@@ -207,6 +223,7 @@ class Driver:
             self._live[news.key] = news
             return
         self._live.pop(news.key, None)
+        news = self._checked(news)
         outputs, key = None, ""
         self.isolated = self.isolated and (news.isolated or not news.node)
         if news.outcome == "done":
@@ -216,6 +233,15 @@ class Driver:
             )
             key = self._keep_outputs(news.key, outputs)
         self.graph.end(news, outputs, key, datetime.now(UTC), time.monotonic(), wave)
+
+    def _checked(self, report: TaskReport) -> TaskReport:
+        """Count a report as lost that names what lies outside of its attempt's own prefix."""
+        _, step, partition, attempt = report.key.split("/")
+        run, tried = self._loaded.run, Try(step, int(partition), int(attempt))
+        lead = f"{task_prefix(run.project_id, run.id, tried)}/"
+        if all(each.key.startswith(lead) for each in report.outputs):
+            return report
+        return _never_ran(report.key, "lost", "Its node told of outputs that are not the task's.")
 
     def _keep_outputs(self, task_key: str, outputs: TaskOutputs) -> str:
         if len(outputs.objects) <= _OUTPUTS_INLINE:
@@ -289,10 +315,10 @@ class Driver:
                     left.discard(news.key)
 
 
-def _refused(key: str, reason: str) -> TaskReport:
+def _never_ran(key: str, outcome: Outcome, reason: str) -> TaskReport:
     now = datetime.now(UTC)
     return TaskReport(
-        key=key, outcome="failed", exit_code=None, reason=reason, started_at=now, node="",
+        key=key, outcome=outcome, exit_code=None, reason=reason, started_at=now, node="",
         isolated=False,
     )  # fmt: skip
 

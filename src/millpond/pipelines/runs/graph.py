@@ -23,6 +23,8 @@ class StepNow:
         rest: files of the other data arguments.
         waiting: tries to come, soonest first.
         running: tries handed over, by key.
+        is_adopted: whether some of these were handed over by a driver before this one, and the
+            step was not planned since.
         done: outputs by partition.
     """
 
@@ -36,6 +38,7 @@ class StepNow:
     rest: dict[str, Sequence[Part]] = field(default_factory=dict)
     waiting: list[tuple[float, int, Try]] = field(default_factory=list)
     running: dict[str, Try] = field(default_factory=dict)
+    is_adopted: bool = False
     done: dict[int, TaskOutputs] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
@@ -60,6 +63,11 @@ class StepNow:
         if partition == SPLITTING or self.cuts is None or self.spec.split is None:
             return self.over
         return self.over[self.cuts[partition] : self.cuts[partition + 1]]
+
+
+def task_key(run_id: str, tried: Try) -> str:
+    """Give the key of a try's task: the same each time, for whoever asks the engine about it."""
+    return f"{run_id}/{tried.step}/{tried.partition}/{tried.attempt}"
 
 
 class Graph:
@@ -108,7 +116,11 @@ class Graph:
             step.memory_peak_bytes = max(step.memory_peak_bytes, task.memory_peak_bytes)
             if task.outputs is not None:
                 step.done[task.partition] = task.outputs
-            elif task.state == "running" or task.outcome == "lost":
+            elif task.state == "running":
+                tried = Try(task.step, task.partition, task.attempt, task.fork)
+                self.hand_over(step, task_key(loaded.run.id, tried), tried)
+                step.is_adopted = True
+            elif task.outcome == "lost":
                 step.lost[task.partition] = step.lost.get(task.partition, 0) + 1
             elif task.state == "failed":
                 step.failed[task.partition] = step.failed.get(task.partition, 0) + 1
@@ -120,19 +132,24 @@ class Graph:
 
     def ready(self) -> list[StepNow]:
         """Give the steps that may begin: not planned in this process, all they need is there."""
-        ready = [step for step in self._ripe.values() if not step.waiting and not step.running]
+        ready = [
+            step
+            for step in self._ripe.values()
+            if not step.waiting and (not step.running or step.is_adopted)
+        ]
         return sorted(ready, key=lambda step: step.place)
 
     def plan(self, step: StepNow, cuts: list[int] | None, now: datetime, wave: Wave) -> None:
         """Give a step its partitions; None asks for the task that cuts its table first."""
-        step.cuts, step.state = cuts, "running"
+        step.cuts, step.state, step.is_adopted = cuts, "running", False
         step.started_at = step.started_at or now
         wave.steps.add(step.spec.name)
         wanted = [SPLITTING] if cuts is None else range(len(cuts) - 1)
+        under_way = {tried.partition for tried in step.running.values()}
         for partition in wanted:
-            if partition not in step.done:
+            if partition not in step.done and partition not in under_way:
                 self._push(step, partition, step.fork)
-        if not step.waiting and cuts is not None:
+        if not step.waiting and not step.running and cuts is not None:
             self._end(step, "succeeded", "", now, wave)
 
     def _push(self, step: StepNow, partition: int, fork: bool, ready_at: float = 0.0) -> None:
@@ -158,6 +175,10 @@ class Graph:
     def running_count(self) -> int:
         """Count the tries handed over."""
         return len(self._running)
+
+    def running_keys(self) -> set[str]:
+        """Give the keys of the tries handed over."""
+        return set(self._running)
 
     def hand_over(self, step: StepNow, key: str, tried: Try) -> None:
         """Take note that a try is with the engine."""

@@ -8,6 +8,7 @@ from millpond.engine.values import Entry, Grants, Limits, StagedInput, TaskSpec
 from millpond.kit.rows import suffix_of
 from millpond.lake.manifests import read_manifest
 from millpond.lake.values import object_key
+from millpond.pipelines.runs.graph import task_key
 from millpond.pipelines.runs.rules import cut_files, cut_rows
 from millpond.pipelines.runs.values import SPLITTING, DataFaultError, Loaded, Part, TaskOutputs, Try
 from millpond.pipelines.values import StepSpec, StoredObject
@@ -101,9 +102,8 @@ class Staging:
         run = self._loaded.run
         name = counted_argument(step)
         staged = {**rest, name: over} if name else dict(rest)
-        attempt = f"{tried.step}/{tried.partition}/{tried.attempt}"
         return TaskSpec(
-            key=f"{run.id}/{attempt}",
+            key=task_key(run.id, tried),
             user_id=self._loaded.user_id,
             project_id=run.project_id,
             environment=self._environment,

@@ -16,6 +16,7 @@ from millpond.pipelines.port import PipelineTools, environment_of
 from millpond.pipelines.runs import store
 from millpond.pipelines.runs.actions import tell_state
 from millpond.pipelines.runs.driver import CancelledError, Driver
+from millpond.pipelines.runs.graph import task_key
 from millpond.pipelines.runs.staging import Staging, output_parts, task_prefix
 from millpond.pipelines.runs.values import Loaded, Try
 from millpond.pipelines.specs.actions import get_version_by_id
@@ -34,7 +35,6 @@ from millpond.pipelines.values import (
 from millpond.storage.database import Transaction
 
 _ALIVE = ("queued", "preparing", "running", "cancelling")
-_LOST = "The server stopped while it ran; it was run again."
 ReadSecrets = Callable[[Transaction, str, tuple[str, ...]], dict[str, str]]
 
 
@@ -48,8 +48,9 @@ class _End:
 def make_run(tools: PipelineTools, read_secrets: ReadSecrets) -> Handler:
     """Make the handler of ``pipelines.run``; ``read_secrets`` gives a project's secret values.
 
-    A server that is killed at any point costs the tasks that were under way: the next driver has
-    a higher fencing number, runs these again under new attempts, and keeps all that was settled.
+    A server that is killed at any point costs at most the tasks that were under way: the next
+    driver has a higher fencing number and keeps all that was settled. It takes over the tasks that
+    still run on nodes, and runs the others again under new attempts.
     """
 
     def run(lease: Lease) -> None:
@@ -61,6 +62,7 @@ def make_run(tools: PipelineTools, read_secrets: ReadSecrets) -> Handler:
             end = _work(tools, lease, loaded, read_secrets)
         except CancelledError:
             end = _End("cancelled")
+        _stop_left(tools, loaded)
         tools.database.change(lambda tx: _settle(tx, lease, loaded, end))
 
     return run
@@ -88,8 +90,6 @@ def _claim(tx: Transaction, lease: Lease, run_id: str) -> Loaded | None:
         run = replace(run, state="preparing", started_at=tx.now)
         tell_state(tx, run, "preparing")
     tasks = store.list_kept_tasks(tx, run_id)
-    if any(task.state == "running" for task in tasks):
-        store.end_running(tx, run_id, "failed", _LOST)
     no_fork = False
     if run.pipeline_version_id is None:
         read = PipelineSpec.from_json(own["spec"])
@@ -127,6 +127,14 @@ def _work(tools: PipelineTools, lease: Lease, loaded: Loaded, read_secrets: Read
         if isinstance(fault, BusyError | TooManyError) and lease.job.tries < lease.job.max_tries:
             raise
         return _End("failed", f"{fault.message} {fault.next_step}")
+
+
+def _stop_left(tools: PipelineTools, loaded: Loaded) -> None:
+    """Stop what a driver before left running on nodes, if this one ended before it took it over."""
+    for task in loaded.tasks:
+        if task.state == "running":
+            tried = Try(task.step, task.partition, task.attempt)
+            tools.dispatcher.cancel(task_key(loaded.run.id, tried))
 
 
 def _read_secrets(
