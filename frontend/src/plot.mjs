@@ -35,12 +35,17 @@ export function draw(place) {
         fill: facts.bars ? `${COLOURS[index % COLOURS.length]}55` : undefined,
         paths: facts.bars ? uPlot.paths.bars({ size: [0.7, 80] }) : undefined,
         width: 2,
+        points: facts.bars ? { show: false } : {},
       })),
     ],
   };
   if (facts.labels) {
     options.axes[0].values = (_, ticks) => ticks.map((tick) => facts.labels[tick] ?? "");
-    options.axes[0].splits = () => facts.labels.map((_, index) => index);
+    options.axes[0].splits = (plot) => {
+      const widest = 8 * Math.max(...facts.labels.map((label) => label.length)) + 8; // Pixels, about.
+      const every = Math.ceil((facts.labels.length * widest) / Math.max(plot.width - 80, widest));
+      return facts.labels.map((_, index) => index).filter((index) => index % every === 0);
+    };
     options.scales.x.range = [-0.6, facts.labels.length - 0.4];
   }
   if (facts.bars) options.scales.y = { range: (_, __, most) => [0, most * 1.05 || 1] }; // A bar begins at 0.
