@@ -13,6 +13,8 @@ from uv import find_uv_bin
 
 from millpond.audit.keys import RotatingKey
 from millpond.audit.opening import open_own_key
+from millpond.deploy.ssh_source import SshSource
+from millpond.deploy.wheelhouse import Wheelhouse
 from millpond.engine.cluster.joined import JoinedEngine
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
@@ -178,7 +180,15 @@ def _open_cluster(
         url=url,
         address=first_address(),
     )
-    return replace(opened, token_key=lambda: open_signer(data / "keys").public)
+    ssh = SshSource(
+        data / "ssh",
+        Wheelhouse(data / "wheelhouse"),
+        version=opened.version,
+        installation=lambda: tls.authority.fingerprint,
+    )
+    return replace(
+        opened, token_key=lambda: open_signer(data / "keys").public, sources={"ssh": ssh}
+    )
 
 
 def _open_builder(settings: Settings, data: Path, objects: ObjectStore) -> UvBuilder:

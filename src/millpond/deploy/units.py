@@ -30,14 +30,22 @@ def server_unit(folder: str = HOST_FOLDER) -> str:
     return _fill(SERVER_UNIT, folder)
 
 
-def scheduler_unit(folder: str = HOST_FOLDER) -> str:
+def scheduler_unit(folder: str = HOST_FOLDER, port: int = 8786) -> str:
     """Give the text of the scheduler's unit."""
-    return _fill(SCHEDULER_UNIT, folder)
+    return _fill(SCHEDULER_UNIT, folder, words=scheduler_words(folder, port))
 
 
-def _fill(name: str, folder: str, more: str = "") -> str:
+def scheduler_words(folder: str, port: int) -> str:
+    """Give the words after Python's name that run the scheduler of a data folder."""
+    return (
+        f"-m millpond.engine.cluster.scheduler --folder {folder}/cluster"
+        f" --authority {folder}/keys/authority.crt --port {port}"
+    )
+
+
+def _fill(name: str, folder: str, *, more: str = "", words: str = "") -> str:
     text = Template((_TEXTS / name).read_text()).substitute(
-        python=CURRENT_PYTHON, folder=folder, more=more, scheduler=SCHEDULER_UNIT
+        python=CURRENT_PYTHON, folder=folder, more=more, words=words, scheduler=SCHEDULER_UNIT
     )
     return "".join(line.rstrip() + "\n" for line in text.splitlines())
 
