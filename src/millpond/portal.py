@@ -22,8 +22,9 @@ from millpond.jobs import pages as job_pages
 from millpond.lake import pages as lake_pages
 from millpond.lake.recent import show_datasets
 from millpond.lake.values import LakeLimits
+from millpond.machines import pages as node_pages
 from millpond.machines.prices import list_slot_prices
-from millpond.machines.trust.rules import NOT_ENCRYPTED, is_plain, login_line
+from millpond.machines.trust.rules import NOT_ENCRYPTED, is_pinned, is_plain, login_line
 from millpond.people import pages as people_pages
 from millpond.people.accounts import pages as account_pages
 from millpond.people.accounts.profile import pages as profile_pages
@@ -63,6 +64,7 @@ _NAV: tuple[tuple[NavItem, ...], ...] = (
     engine_pages.NAV,
     environment_pages.NAV,
     pipeline_pages.NAV,
+    node_pages.NAV,
     watch_pages.NAV,
     usage_pages.NAV,
 )
@@ -72,6 +74,7 @@ _TARGETS = Targets(
         "dataset": "/projects/{project}/datasets/{name}",
         "environment": "/projects/{project}/environments/{name}",
         "job": "/admin/queue/{name}",
+        "node": "/admin/nodes/{name}",
         "pipeline": "/projects/{project}/pipelines/{name}",
         "project": "/projects/{name}",
         "run": "/projects/{project}/runs/{name}",
@@ -163,6 +166,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield job_pages.pages(portal, ENDINGS.keys(), ENDINGS)
     yield engine_pages.pages(portal, installation_of(house), **_reached(house))
     yield environment_pages.pages(portal, house.objects)
+    yield node_pages.pages(portal, house.cluster, links={"Plots": "/admin/monitor/{node}"})
     yield watch_pages.pages(portal, house.recorder)
     yield usage_pages.pages(portal, list_slot_prices)
     limits = LakeLimits(**asdict(house.settings.lake))
@@ -173,6 +177,6 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
 def _reached(house: House) -> dict[str, str]:
     """Say how others sign in from their machines."""
     way, fingerprint = house.tls.way, house.tls.authority.fingerprint
-    if way == "own":
+    if is_pinned(house.settings.server, way):
         return {"sign_in": login_line(house.url, fingerprint), "fingerprint": fingerprint}
     return {} if way == "near" else {"sign_in": login_line(house.url)}

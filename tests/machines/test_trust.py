@@ -96,6 +96,34 @@ def test_others_are_told_the_address_that_they_reach(server, address, first, url
         assert found == url
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://mill.lab:443/", "https://mill.lab"),
+        ("http://mill.lab:80", "http://mill.lab"),
+        ("https://mill.lab:80", "https://mill.lab:80"),
+        ("https://[::1]:443", "https://[::1]"),
+    ],
+)
+def test_addresses_leave_out_what_browsers_leave_out(url, told):
+    found = rules.url_for_others(ServerSettings(url=url), ClusterSettings(), "http://x:1", "")
+    assert found == told
+
+
+def test_an_address_with_http_is_refused_where_tls_is_spoken(tmp_path):
+    server = ServerSettings(host="0.0.0.0", url="http://mill:8787")
+    with pytest.raises(InvalidError, match=r"server\.url begins with http") as caught:
+        HostTls(Settings(server=server), tmp_path, "own", NOW)
+    assert "--insecure" in caught.value.next_step
+    HostTls(Settings(server=server), tmp_path, "open", NOW)
+
+
+def test_behind_a_proxy_nobody_pins_our_own_authority():
+    assert rules.is_pinned(ServerSettings(), "own")
+    assert not rules.is_pinned(ServerSettings(trusted_proxies="10.0.0.1"), "own")
+    assert not rules.is_pinned(ServerSettings(), "given")
+
+
 def test_this_machine_knows_its_addresses():
     addresses = list(own_addresses())
     assert all(not ipaddress.ip_address(one).is_loopback for one in addresses)

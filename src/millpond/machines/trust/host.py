@@ -24,8 +24,10 @@ class HostTls:
         """Open the authority in ``DATA/keys``, and what the server listens with.
 
         Raises:
-            InvalidError: the certificate that it was given cannot be used.
+            InvalidError: the certificate that it was given cannot be used, or ``server.url``
+                is another kind of address.
         """
+        rules.check_url(settings.server, way)
         self.way: Way = way
         self.authority = Authority(data / "keys", now)
         self._settings, self._folder = settings, data / "cluster"

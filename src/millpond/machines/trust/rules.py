@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.findings import Finding
 from millpond.ground.settings import ClusterSettings, ServerSettings
 from millpond.machines.trust.values import Way
@@ -77,13 +78,38 @@ def url_for_others(server: ServerSettings, cluster: ClusterSettings, near: str, 
         near: the address by which this machine reaches it.
         first: the machine's first address on a network; empty without a network.
     """
-    if server.url:
-        return server.url.rstrip("/")
     host = cluster.address or first
-    if server.host not in EVERYWHERE or not host:
-        return near
-    port = urlsplit(near).port
-    return f"{urlsplit(near).scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    if server.url:
+        url = server.url
+    elif server.host not in EVERYWHERE or not host:
+        url = near
+    else:
+        port = urlsplit(near).port
+        url = f"{urlsplit(near).scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme, _, place = url.rstrip("/").partition("://")
+    # Browsers leave these out where they say whence they come.
+    return f"{scheme}://{place.removesuffix({'https': ':443', 'http': ':80'}.get(scheme, ''))}"
+
+
+def check_url(server: ServerSettings, way: Way) -> None:
+    """Refuse an address that promises plain HTTP where TLS is spoken.
+
+    Raises:
+        InvalidError: so it is.
+    """
+    if scheme_of(way) == "https" and server.url.startswith("http:"):
+        fault = "begins with http://, but the server speaks TLS there"
+        raise InvalidError(
+            f"server.url {fault}.",
+            next_step="Write it with https://. Plain HTTP on a network needs --insecure"
+            " (server.insecure).",
+            faults=[Fault("server.url", fault)],
+        )
+
+
+def is_pinned(server: ServerSettings, way: Way) -> bool:
+    """Tell whether others must pin our own authority: no proxy shows them another's."""
+    return way == "own" and not server.trusted_proxies
 
 
 def login_line(url: str, fingerprint: str = "") -> str:

@@ -139,6 +139,9 @@ def _place(portal: Portal, visit: AnyVisit | Visit) -> Place:
     if found is None:
         raise ConflictError(
             "Browsers use passkeys by TLS or at the name localhost only.",
-            next_step=f"Open {rules.local_address(portal.url) or 'this server by https://'}.",
+            next_step=f"Open {rules.local_address(portal.url)}."
+            if rules.local_address(portal.url)
+            else "Open this server by https:// and its name; an administrator sets that as"
+            " `server.url`.",
         )
     return found
