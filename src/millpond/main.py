@@ -8,11 +8,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
+from socket import socket
 
 from fastapi import APIRouter, FastAPI
 from uv import find_uv_bin
@@ -27,7 +29,7 @@ from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
 from millpond.environments.sources import SandboxedSources
 from millpond.ground.actor import Actor
-from millpond.ground.errors import MillpondError
+from millpond.ground.errors import ConflictError, MillpondError
 from millpond.ground.logs import set_up_logs
 from millpond.ground.settings import Settings, load_settings
 from millpond.house import (
@@ -37,6 +39,7 @@ from millpond.house import (
     index_variables,
     installation_of,
     is_loopback,
+    open_door,
     open_house,
 )
 from millpond.jobs import actions as jobs
@@ -59,6 +62,7 @@ from millpond.machines.trust.addresses import first_address
 from millpond.machines.trust.rules import (
     NOT_ENCRYPTED,
     choose_way,
+    is_pinned,
     login_line,
     scheme_of,
     url_for_others,
@@ -95,7 +99,7 @@ from millpond.watch.usage import routes as usage_routes
 from millpond.web import health, metrics, sse
 from millpond.web.frame import build_frame
 from millpond.web.hosts import Hosts
-from millpond.web.serving import listen, serve_app, url_of
+from millpond.web.serving import Door, listen, serve_app, url_of
 
 VERSION = version_of("millpond")
 _API = "/api/v1"
@@ -213,6 +217,7 @@ def _handlers(house: House) -> dict[str, Handler]:
         builder=house.builder,
         collect=collect,
         version=VERSION,
+        makes_environments=house.settings.engine.kind == "local",
         pace=Pace(
             compile_seconds=chosen.compile_seconds,
             partitions=chosen.partitions,
@@ -241,7 +246,7 @@ def _sources(house: House) -> SandboxedSources:
         objects=house.objects,
         uv=Path(find_uv_bin()),
         environment=index_variables(settings, os.environ),
-        is_isolated=lambda: all(node.isolated for node in house.engine.nodes()),
+        is_isolated=lambda: house.engine.nodes()[0].isolated,  # The host's own.
         seconds=settings.environments.build_seconds,
         caps=caps_of(settings),
     )
@@ -253,7 +258,11 @@ def _sources(house: House) -> SandboxedSources:
 def serve(settings: Settings, data: Path) -> None:
     """Run a server until it is told to stop."""
     chosen = settings.server
-    with FolderLock(data) as lock, listen(chosen.host, chosen.port) as listening:
+    with (
+        FolderLock(data) as lock,
+        listen(chosen.host, chosen.port) as listening,
+        _listen_for_nodes(settings) as (settings, door),  # noqa: PLR1704 - with the door's port.
+    ):
         way = choose_way(chosen, is_near=is_loopback(chosen.host))
         near = url_of(listening, scheme_of(way))
         url = url_for_others(chosen, settings.cluster, near, first_address())
@@ -276,6 +285,7 @@ def serve(settings: Settings, data: Path) -> None:
                     closing=house.hub.close,
                     chosen=chosen,
                     context=house.tls.context,
+                    doors=_doors(house, door),
                 )
             finally:
                 pool.stop(chosen.stop_seconds)  # First, so that its handlers give their jobs back.
@@ -284,9 +294,35 @@ def serve(settings: Settings, data: Path) -> None:
                 keeper.stop()
 
 
+@contextmanager
+def _listen_for_nodes(settings: Settings) -> Iterator[tuple[Settings, socket | None]]:
+    """Take the door's port where there are nodes; give the settings with its number."""
+    if settings.engine.kind == "local":
+        yield settings, None
+        return
+    everywhere = "::" if ":" in settings.server.host else "0.0.0.0"  # noqa: S104 - by mutual TLS.
+    try:
+        listening = listen(everywhere, settings.cluster.door_port)
+    except ConflictError as fault:
+        raise ConflictError(
+            f"The door for nodes cannot be opened. {fault.message}",
+            next_step="Stop that program, or set another door_port in the table [cluster] of the"
+            " settings before machines join.",
+        ) from fault
+    with listening:
+        port = int(listening.getsockname()[1])
+        yield replace(settings, cluster=replace(settings.cluster, door_port=port)), listening
+
+
+def _doors(house: House, listening: socket | None) -> list[Door]:
+    if listening is None:
+        return []
+    return [Door(open_door(house), listening, house.tls.door_context(datetime.now(UTC)))]
+
+
 def _greet(house: House) -> None:
     _say(f"Millpond is ready at {house.url}")
-    if house.tls.way == "own":
+    if is_pinned(house.settings.server, house.tls.way):
         _say(f"Others sign in with: {login_line(house.url, house.tls.authority.fingerprint)}")
     elif house.tls.way == "open":
         _say(NOT_ENCRYPTED, is_fault=True)

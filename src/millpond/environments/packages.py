@@ -64,7 +64,7 @@ class PackageCache:
         files = [
             {
                 **{key: file[key] for key in _TOLD if key in file},
-                "url": f"{PATH}/files/{name}/{quote(file['filename'])}",
+                "url": f"../../files/{name}/{quote(file['filename'])}",
             }
             for file in self._read(name)
         ]

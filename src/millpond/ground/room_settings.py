@@ -230,6 +230,9 @@ class EnvironmentsSettings:
     python: str = setting("", "Interpreter of environments; empty: the best one found.")
     build_seconds: float = setting(1800.0, "Longest time of a build.", least=10, most=_DAY)
     builds_at_once: int = setting(2, "Builds at the same time.", least=1, most=64)
+    cache_bytes: int = setting(
+        10 * _GIB, "Most bytes of packages that are kept for nodes to fetch.", least=0
+    )
 
 
 @dataclass(frozen=True)

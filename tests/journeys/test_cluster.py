@@ -1,0 +1,267 @@
+"""A cluster of real processes on loopback: server, scheduler and workers; each of them fails once."""
+
+import csv
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from millpond import Client
+from millpond.client.process import ServerProcess, start_server
+
+FILES = 12
+PIPELINE = """
+import time
+import six
+from millpond import Files, Table, pipeline, step
+
+@step(map=True, files_per_task=1, memory="128 MiB", retries=0)
+def measure(files: Files, seconds: float = 0.0) -> Table:
+    for file in files:
+        print("measuring", file.name, "with six", six.__version__, flush=True)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            print("still", file.name, flush=True)
+            time.sleep(0.1)
+        yield {"path": file.name, "size": file.size}
+
+@step(memory="128 MiB")
+def add(sizes: Table) -> Table:
+    yield {"total": sum(row["size"] for row in sizes)}
+
+@pipeline
+def sizes(files: Files, seconds: float = 0.0) -> {"sizes": Table, "total": Table}:
+    "Sizes of files, told slowly."
+    measured = measure(files, seconds=seconds)
+    return {"sizes": measured, "total": add(measured)}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(is_so: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := is_so()):
+        assert time.monotonic() < end, f"not so after {seconds} s"
+        time.sleep(0.05)
+    return found
+
+
+class Site:
+    """A host and nodes, each with a folder of its own below one."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder, self.data = folder, folder / "data"
+        self.scheduler_port, self.door_port = free_port(), free_port()
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("MILLPOND_")}
+        self.environ |= {
+            f"MILLPOND_{name.upper()}": value
+            for name, value in {
+                "engine_kind": "dask",
+                "cluster_address": "127.0.0.1",
+                "cluster_scheduler_port": str(self.scheduler_port),
+                "cluster_door_port": str(self.door_port),
+                "cluster_heartbeat_seconds": "0.5",
+                "cluster_suspect_seconds": "5",
+                "cluster_load_most": "1000",
+                "cluster_free_disk_least": "0",
+                "cluster_free_memory_least": "0",
+                "jobs_lease_seconds": "4",
+                **settings,
+            }.items()
+        }
+        self.server: ServerProcess | None = None
+        self.url = ""
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.client: Client | None = None
+
+    def start_server(self, **settings: str) -> None:
+        port = self.url.rpartition(":")[2] or 0
+        environ = self.environ | {f"MILLPOND_{k.upper()}": v for k, v in settings.items()}
+        self.server = start_server(
+            self.data,
+            host="127.0.0.1",
+            port=int(port),
+            log=self.folder / "server.log",
+            environ=environ,
+        )
+        self.url = self.server.wait_ready().url
+
+    def open(self) -> Client:
+        """Make an administrator, and give their client."""
+        environ = {"HOME": str(self.folder)}
+        with Client(data_folder=self.data, environ=environ) as local:
+            local.users.make("ana", "a long password of ana", is_admin=True)
+            token = local.account.sign_in("ana", "a long password of ana").text
+        self.client = Client(self.url, token, project="p", environ=environ)
+        self.client.projects.make("p")
+        return self.client
+
+    def start(self, name: str, *words: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self.environ,
+                cwd=self.folder,
+            )
+
+    def start_scheduler(self) -> None:
+        self.start(
+            "scheduler",
+            "millpond.engine.cluster.scheduler",
+            "--folder", str(self.data / "cluster"),
+            "--authority", str(self.data / "keys" / "authority.crt"),
+            "--host", "127.0.0.1",
+            "--port", str(self.scheduler_port),
+        )  # fmt: skip
+
+    def join(self, name: str, *, has_disk: bool) -> None:
+        folder = self.folder / name
+        (self.folder / f"{name}-disk").mkdir()
+        assert self.client is not None
+        token = self.client.nodes.make_token(name=name).token
+        words = ["--name", name, "--folder", str(folder), "--slots", "2"]
+        words += ["--address", "127.0.0.1", "--data-port", str(free_port())]
+        words += ["--worker-port", str(free_port())]
+        if has_disk:
+            words += ["--data-disk", str(self.folder / f"{name}-disk")]
+        done = subprocess.run(
+            [sys.executable, "-m", "millpond", "node", "join", self.url, token, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=self.environ,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def start_node(self, name: str) -> None:
+        self.start(name, "millpond.worker", "--folder", str(self.folder / name))
+
+    def nodes_up(self) -> list[str]:
+        assert self.client is not None
+        return [one.name for one in self.client.nodes.list() if one.state == "up"]
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        process.wait(30)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def left(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if str(self.folder) in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def end(self) -> None:
+        if self.client is not None:
+            self.client.close()
+        for process in [*self.processes.values()]:
+            process.kill()
+            process.wait()
+        if self.server is not None and self.server.process.poll() is None:
+            self.server.process.kill()
+            self.server.process.wait()
+        for process in self.left():
+            process.kill()
+
+
+@pytest.fixture(params=["folder", "nodes", "s3"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    settings = {"objects_kind": request.param}
+    if request.param == "s3":
+        settings |= {
+            "objects_bucket": "millpond-tests",
+            "objects_endpoint": request.getfixturevalue("ministack"),
+            "objects_access_key_id": "test",
+            "objects_secret_access_key": "test",
+            "objects_allow_http": "true",
+            "objects_prefix": secrets.token_hex(8),
+        }
+    made = Site(tmp_path, settings)
+    try:
+        made.start_server()
+        made.start_scheduler()
+        made.open()
+        for name in ("mill", "weir"):
+            made.join(name, has_disk=request.param == "nodes")
+            made.start_node(name)
+        until(lambda: len(made.nodes_up()) == 2)
+        prepare(made.client, tmp_path)
+        yield made
+    finally:
+        made.end()
+
+
+def prepare(client: Client, folder: Path) -> None:
+    """Push the data and the pipeline; its environment is locked and built."""
+    code, data = folder / "code", folder / "files"
+    code.mkdir()
+    data.mkdir()
+    (code / "pipeline.py").write_text(PIPELINE)
+    (code / "requirements.txt").write_text("six==1.17.0\n")
+    for number in range(FILES):
+        (data / f"f{number}").write_text("x" * number)
+    assert client.datasets.push(data, "data").version.file_count == FILES
+    client.pipelines.push(code, "sizes")
+    version = client.pipelines.wait("sizes")
+    assert version.state == "ready", (version.reason, version.faults)
+
+
+def check_run(client: Client, run_id: str, target: Path) -> Counter[str]:
+    """The run is right and whole; give how many of its tasks each node did."""
+    run = client.runs.wait(run_id)
+    assert run.state == "succeeded", run.reason
+    tasks = client.runs.tasks(run_id)
+    done = Counter((task.step, task.partition) for task in tasks if task.state == "done")
+    assert done == {("measure", number): 1 for number in range(FILES)} | {("add", 0): 1}
+    client.runs.download(run_id, target)
+    with (target / "tables" / "sizes.csv").open(newline="") as file:
+        found = Counter((row["path"], row["size"]) for row in csv.DictReader(file))
+    assert found == {(f"f{number}", str(number)): 1 for number in range(FILES)}, "each record once"
+    log = client.runs.log(run_id)
+    assert log.is_complete
+    assert all(f"measuring f{number} with six 1.17.0\n" in log.text for number in range(FILES))
+    return Counter(task.node for task in tasks if task.state == "done")
+
+
+def start_run(client: Client, seconds: float) -> str:
+    return client.runs.start("sizes", {"files": "data"}, {"seconds": seconds}).id
+
+
+@pytest.mark.slow
+def test_a_run_spreads_over_the_nodes(site: Site, tmp_path: Path) -> None:
+    run = start_run(site.client, 0.5)
+    assert set(check_run(site.client, run, tmp_path / "run")) == {"mill", "weir"}
+    for name in ("mill", "weir"):
+        process = site.processes.pop(name)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, site.log(name)[-3000:]
+        assert "Traceback" not in site.log(name)
+        assert json.loads((tmp_path / name / "status.json").read_text())["state"] == "stopped"
+    assert site.server.stop() == 0
+    assert "Traceback" not in site.log("server")
