@@ -23,6 +23,7 @@ from millpond.deploy.wheelhouse import Kit, Wheelhouse
 from millpond.ground.errors import ConflictError
 from millpond.machines.port import MakeTicket
 
+_INSTALL_DEBS = Path(__file__).with_name("install_debs.sh")
 _APT_SECONDS = 900
 _INSTALL_SECONDS = 1800
 _APT = (
@@ -91,24 +92,10 @@ def _install_debs(target: Target, debs: Mapping[str, Path], name: str) -> None:
     """Install what is missing of a set of packages, in whatever order apt finds right."""
     at = f"{PREFIX}/.debs"
     send(target, debs, at)
-    must(
-        target,
-        f"""set -eu
-cd {at}
-rm -rf due; mkdir due
-for file in *.deb; do
-    name=$(dpkg-deb -f "$file" Package) version=$(dpkg-deb -f "$file" Version)
-    here=$(dpkg-query -W -f '${{Version}}' "$name" 2>/dev/null || true)
-    if [ -z "$here" ] || dpkg --compare-versions "$here" lt "$version"; then
-        ln "$file" "due/$file"
-    fi
-done
-{_APT} -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=/dev/null \
-    install --no-install-recommends {at}/due/*.deb
-rm -rf {at}""",
-        f"installing {name} from the host's packages",
-        seconds=_APT_SECONDS,
-    )
+    script = f"set -- {at}\n{_INSTALL_DEBS.read_text()}"
+    what = f"installing {name} from the host's packages"
+    must(target, script, what, seconds=_APT_SECONDS)
+    must(target, f"rm -rf {at}", "tidying up")
 
 
 def install_millpond(work: Work) -> None:

@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import hashlib
 import json
+import os
 import platform
 import shutil
 import sys
@@ -152,9 +153,9 @@ class Wheelhouse:
             f"millpond=={facts['version']} \\\n    --hash=sha256:{own['sha256']}\n"
         )
         digest = hashlib.sha256(text.encode()).hexdigest()
-        lock = self.folder / f"lock-{key}-{digest[:8]}.txt"
-        if not lock.exists():
-            making = lock.with_suffix(".new")
+        lock = self.folder / f"lock-{key}.txt"
+        if not lock.exists() or lock.read_text() != text:
+            making = self.folder / f".lock-{key}-{os.getpid()}"
             making.write_text(text)
             making.replace(lock)
         paths = {name: self.folder / "wheels" / name for name in files}
