@@ -5,13 +5,14 @@ NUMBER`` on its standard input and answers with a line of JSON.
 """
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from millpond.ground.tls import Identity
@@ -110,7 +111,8 @@ class Program:
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
 
     stop = kill
 
@@ -193,6 +195,49 @@ class DataNodes:
                     )
                 )
                 node.epoch(epoch)
+
+    def hear(self, store, seconds: float) -> None:
+        """Let so much time pass, with a heartbeat every five seconds of those that are there."""
+        for _ in range(int(seconds // 5)):
+            self._shift(store, 5, (("object_place", "seen_at"),))
+            store.ledger._listening_since -= timedelta(seconds=5)
+            store.ledger._heard_at -= timedelta(seconds=5)
+            self.beat(store)
+
+    def age(self, store, seconds: float) -> None:
+        """Let so much time pass for what lies on the nodes."""
+        columns = (
+            ("object_replica", "checked_at"),
+            ("object_digest", "unnamed_at"),
+            ("object_place", "inventory_at"),
+        )
+        self._shift(store, seconds, columns)
+
+    def _shift(self, store, seconds: float, columns) -> None:
+        import sqlalchemy as sa
+
+        def shift(tx) -> None:
+            for table, column in columns:
+                text = f"UPDATE {table} SET {column} = {column} - {int(seconds * 1_000_000)}"
+                tx.execute(sa.text(text))
+
+        store.database.change(shift)
+
+    def renew(self) -> None:
+        """Begin anew: every node is there, and holds nothing."""
+        for name, node in self.nodes.items():
+            node.thaw()
+            disk = self.folder / name / "disk"
+            for folder in ("objects", "bad", "tmp"):
+                for path in (disk / folder).iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            (disk / "epoch").unlink(missing_ok=True)
+        dead = [node for node in self.nodes.values() if node.process is None]
+        threads = [threading.Thread(target=node.start) for node in dead]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def held(self, digest: str) -> list[str]:
         """Look on the disks who holds a digest."""
