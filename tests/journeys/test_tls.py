@@ -7,6 +7,8 @@ import os
 import pty
 import re
 import select
+import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +22,9 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from playwright.sync_api import expect, sync_playwright
 
 from millpond.client.client import Client
 from millpond.client.events import follow
@@ -28,6 +33,14 @@ from millpond.client.trust import UntrustedError
 from millpond.machines.authority import Authority
 
 PASSWORD = "correct horse battery"
+DEVICE = {
+    "protocol": "ctap2",
+    "transport": "internal",
+    "hasResidentKey": True,
+    "hasUserVerification": True,
+    "isUserVerified": True,
+    "automaticPresenceSimulation": True,
+}
 PAGE = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -342,6 +355,61 @@ def test_plain_http_is_led_or_told_to_come_by_tls(
     told = shell.fault("login", mill.plain, "--user", "bob", code=6, told=f"{PASSWORD}\n")
     assert "speaks HTTPS here" in told["message"]
     assert mill.url in told["next_step"]
+
+
+def pin_of(certificate: Path) -> str:
+    """Give what Chromium calls a certificate's SPKI hash, to take this one as good."""
+    public = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    kinds = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(hashlib.sha256(public.public_bytes(*kinds)).digest()).decode()
+
+
+@pytest.mark.slow
+def test_a_browser_has_live_pages_and_a_passkey_for_the_name(
+    shots: Any, make_shell: Any, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url, said = f"https://mill.test:{port}", []
+    with running(tmp_path, make_shell, port=port, environ={"MILLPOND_SERVER_URL": url}) as mill:
+        host = make_shell(tmp_path, near(mill))
+        host.run("project", "make", "birds", "--use")
+        host.run("user", "add", "bob", told=f"{PASSWORD}\n")
+        host.run("member", "add", "bob", "owner")
+        flags = (
+            *shots.FLAGS,
+            "--host-resolver-rules=MAP mill.test 127.0.0.1",
+            f"--ignore-certificate-errors-spki-list={pin_of(mill.process.data / 'cluster/host.crt')}",
+        )
+        chromium = shutil.which("chromium")
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=chromium, args=list(flags))
+            page = browser.new_page()
+            page.on("pageerror", lambda fault: said.append(str(fault)))
+            tools = page.context.new_cdp_session(page)
+            tools.send("WebAuthn.enable")
+            tools.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})
+            page.goto(url + "/sign-in?next=/profile/passkeys")
+            page.get_by_label("Name").fill("bob")
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in", exact=True).click()
+            page.get_by_label("Name").fill("This laptop")
+            page.get_by_role("button", name="Add a passkey").click()
+            page.get_by_text("You can sign in with This laptop from now on.").wait_for()
+            page.context.clear_cookies()
+            page.goto(url + "/sign-in?next=/projects/birds")
+            page.get_by_role("button", name="Sign in with a passkey").click()
+            page.wait_for_url(url + "/projects/birds")
+            page.goto(url + "/projects/birds/datasets")
+            page.evaluate("window.isTheSame = true")
+            page.wait_for_function("document.readyState === 'complete'")
+            (tmp_path / "heron.txt").write_text("one")
+            host.run("dataset", "push", "heron.txt", "-p", "birds")
+            expect(page.locator("main")).to_contain_text("heron", timeout=30_000)
+            assert page.evaluate("window.isTheSame"), "shown by the live events, not by a reload"
+            browser.close()
+    assert not said
 
 
 # Other choices ---------------------------------------------------------------------------------
