@@ -499,12 +499,15 @@ class PortalSite:
 
 
 @contextmanager
-def serve_portal(settings: dict[str, str], data: Path) -> Iterator[PortalSite]:
+def serve_portal(
+    settings: dict[str, str], data: Path, change: Callable[[House], House] = lambda house: house
+) -> Iterator[PortalSite]:
     chosen = load_settings(None, {"MILLPOND_ENGINE_SLOTS": "2", **settings})
     with (
         listen("127.0.0.1", 0) as listening,
-        open_house(chosen, data, url_of(listening)) as house,
+        open_house(chosen, data, url_of(listening)) as opened,
     ):
+        house = change(opened)
         app, pool = main.build_app(house), main.build_pool(house)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))

@@ -50,6 +50,8 @@ SITE = (
     "/admin/usage",
     "/admin/monitor",
     "/admin/monitor/local",
+    "/admin/nodes",
+    "/admin/nodes/add",
     "/admin/queue",
     "/admin/queue/{job}",
     "/admin/schedules",
@@ -89,11 +91,15 @@ PROJECT = (
     "/runs/{run}/outputs/file?path=predictions.csv",
 )
 
-PARTS = (  # Parts of pages and files, which are no pages of their own.
+PARTS = (
+    # Parts of pages and files, which are no pages of their own; and pages of machines, of which
+    # a server without nodes has none: tests/machines/test_pages.py reads these.
     "/admin",
     "/admin/activity/export",
     "/admin/monitor/live",
     "/admin/monitor/{node}/live",
+    "/admin/nodes/{node}",
+    "/admin/nodes/work/{job_id}",
     "/admin/activity/{number}/proof",
     "/checkpoint",
     "/log-keys",

@@ -2,23 +2,32 @@
 
 import asyncio
 import dataclasses
+import importlib.util
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.types import ASGIApp
+from tests.conftest import PortalSite, free_port, serve_portal
 
+from millpond.client.client import Client
+from millpond.client.joining import Wanted, join_here
 from millpond.ground.actor import SYSTEM, Actor
 from millpond.ground.room_settings import ClusterSettings
 from millpond.ground.tls import Peer
+from millpond.house import House
 from millpond.machines import actions, heartbeats, joining
 from millpond.machines.authority import Authority, make_request, serial_of
 from millpond.machines.cluster import Cluster
+from millpond.machines.files import NodeFiles
+from millpond.machines.port import Machine, MachineOrder, MachineStep, MakeTicket, Tell
 from millpond.machines.presence import Presence
 from millpond.machines.revocations import RevokedList
 from millpond.machines.values import Heartbeat, Joined, Node, NodeFacts, StoreState
@@ -27,6 +36,7 @@ from millpond.storage.database import Database, Transaction
 from millpond.web.connections import PEER
 
 T = TypeVar("T")
+SHOTS = Path(__file__).parents[2] / "tools" / "shots.py"
 VERSION = "1.2.3"
 FACTS = NodeFacts(
     slots=4,
@@ -175,3 +185,114 @@ class Caller:
 @pytest.fixture
 def room(database: Database, tmp_path: Path) -> Room:
     return Room(database, tmp_path)
+
+
+# A served house --------------------------------------------------------------------------------
+
+
+class FolderSource:
+    """Machines that are folders of this one: they really join, and really beat."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.house: House | None = None
+        self.asked: list[str] = []
+        self.fault: Exception | None = None
+
+    def introduce(self) -> str:
+        return "ssh-ed25519 AAAAC3Nza millpond"
+
+    def create(self, order: MachineOrder, tell: Tell) -> Machine:
+        self.asked.append("create")
+        tell(MachineStep("look", "begun", f"Looking at {order.address}."))
+        if self.fault is not None:
+            raise self.fault
+        (self.folder / order.name).mkdir(exist_ok=True, parents=True)
+        return Machine(order, order.address, "SHA256:abc")
+
+    def wait(self, machine: Machine, tell: Tell) -> Machine:
+        self.asked.append("wait")
+        tell(MachineStep("look", "done", "It is there."))
+        return machine
+
+    def join(self, machine: Machine, make_ticket: MakeTicket, tell: Tell) -> None:
+        self.asked.append("join")
+        ticket, order = make_ticket(), machine.order
+        wanted = Wanted(
+            url=ticket.url,
+            token=ticket.token,
+            folder=self.folder / order.name,
+            name=order.name,
+            data_port=free_port(),
+            worker_port=free_port(),
+        )
+        join_here(wanted, lambda text: tell(MachineStep("join", "done", text)))
+        self.beat(order.name)
+
+    def upgrade(self, machine: Machine, version: str, tell: Tell) -> None:
+        self.asked.append(f"upgrade {version}")
+        tell(MachineStep("upgrade", "done", "It has the version."))
+        self.beat(machine.order.name)
+
+    def remove(self, machine: Machine, tell: Tell) -> None:
+        self.asked.append("remove")
+        tell(MachineStep("stop", "done", f"{machine.order.name} is stopped."))
+
+    def beat(self, name: str, **more: Any) -> None:
+        house: Any = self.house
+        pem = NodeFiles(self.folder / name).certificate.read_bytes()
+        peer = Peer("node", name, serial_of(pem))
+        told = heartbeat(**({"version": house.cluster.version} | more))
+        house.database.change(lambda tx: heartbeats.note_heartbeat(tx, house.cluster, peer, told))
+
+
+class NodeSite:
+    """A served house whose machines are folders."""
+
+    def __init__(self, site: PortalSite, source: FolderSource) -> None:
+        self.site, self.source = site, source
+
+    def client(self, who: str = "root") -> Client:
+        return Client(self.site.url, self.site.token(who), environ={})
+
+    def add(self, name: str = "owl") -> None:
+        """Join a machine by hand, and let it tell of itself once."""
+        with self.client() as client:
+            token = client.nodes.make_token(name=name).token
+        folder = self.source.folder / name
+        ports = {"data_port": free_port(), "worker_port": free_port()}
+        join_here(
+            Wanted(url=self.site.url, token=token, folder=folder, name=name, **ports),
+            lambda _: None,
+        )
+        self.source.beat(name)
+
+
+@pytest.fixture
+def node_site(database: Database, tmp_path: Path) -> Iterator[NodeSite]:
+    source = FolderSource(tmp_path / "machines")
+
+    def change(house: House) -> House:
+        cluster = dataclasses.replace(house.cluster, is_open=True, sources={"ssh": source})
+        source.house = dataclasses.replace(house, cluster=cluster)
+        return source.house
+
+    url = database.engine.url.render_as_string(hide_password=False)
+    with serve_portal({"MILLPOND_DATABASE_URL": url}, tmp_path / "data", change) as site:
+        yield NodeSite(site, source)
+
+
+@pytest.fixture
+def shots(
+    monkeypatch: pytest.MonkeyPatch, missing_here: Callable[[str, str], NoReturn]
+) -> ModuleType:
+    """Give what drives a browser."""
+    if not shutil.which("chromium"):
+        missing_here("chromium", "apt-get install chromium")
+    monkeypatch.syspath_prepend(str(SHOTS.parent))
+    spec = importlib.util.spec_from_file_location("shots", SHOTS)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

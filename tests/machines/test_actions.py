@@ -308,7 +308,6 @@ def test_heartbeats_of_another_version_or_hour_are_refused_and_people_see_why(ro
 
 def test_a_heartbeat_writes_one_row(room: Room) -> None:
     peer = room.up()
-    room.beat(peer)  # It let the pages look again, which they need not at each heartbeat.
     statements: list[str] = []
 
     def hear(_: Any, __: Any, statement: str, *___: Any) -> None:

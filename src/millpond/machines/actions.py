@@ -22,12 +22,7 @@ from millpond.machines.values import (
     StoreState,
 )
 from millpond.people.actions import require
-from millpond.storage import events
 from millpond.storage.database import Transaction
-
-SITE, TOPIC = "@site", "nodes"
-"""Under these names pages hear that nodes have changed."""
-
 
 # Looking -----------------------------------------------------------------------------------------
 
@@ -280,7 +275,6 @@ def revoke_certificate(
 def _changed(tx: Transaction, cluster: Cluster, name: str, *, is_member: bool = True) -> Node:
     """Give a node that was changed; once that is committed, the dispatcher knows as well."""
     row = found_node(tx, name, is_removed_good=True)
-    publish(tx)
     if is_member:
         tx.after_commit(
             lambda: cluster.presence.know(
@@ -294,16 +288,8 @@ def _changed(tx: Transaction, cluster: Cluster, name: str, *, is_member: bool = 
 
 
 def tell(tx: Transaction, name: str, kind: str, text: str) -> None:
-    """Write what happened to a node, and let the pages that show it look again."""
+    """Write what happened to a node, for its page."""
     store.add_event(tx, name, kind, text)
-    publish(tx)
-
-
-def publish(tx: Transaction) -> None:
-    """Let pages that show nodes look again, once per transaction."""
-    if not tx.kept.get("nodes_told"):
-        tx.kept["nodes_told"] = True
-        events.publish(tx, project_id=SITE, topic=TOPIC, kind="nodes.changed")
 
 
 # Health ------------------------------------------------------------------------------------------

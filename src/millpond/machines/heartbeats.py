@@ -8,7 +8,7 @@ from typing import Any
 from millpond.ground.errors import ConflictError, InvalidError, MillpondError, NotAllowedError
 from millpond.ground.tls import Peer
 from millpond.machines import rules, store
-from millpond.machines.actions import publish, state_of, tell
+from millpond.machines.actions import state_of, tell
 from millpond.machines.cluster import Cluster
 from millpond.machines.guards import read_meters
 from millpond.machines.joining import removed_error
@@ -23,8 +23,6 @@ _MEANING = {
     "suspect": "it gets no new tasks",
     "lost": "its tasks go elsewhere, and its data is copied from the other nodes",
 }
-_PAGES_SECONDS = 4.0
-"""Pages that show nodes look again at most this often because of heartbeats."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +146,6 @@ def _write(tx: Transaction, cluster: Cluster, row: NodeRow, peer: Peer, told: He
         tell(tx, row.name, "back", f"It is back; {rules.silence_in_words(silent)}.")
     elif row.refused:
         tell(tx, row.name, "taken", "Its heartbeats are taken again.")
-    elif cluster.presence.is_due(_PAGES_SECONDS):
-        publish(tx)
 
 
 def _places(tx: Transaction, cluster: Cluster) -> dict[str, dict[str, str]]:
@@ -182,8 +178,6 @@ def note_refusal(tx: Transaction, name: str, fault: MillpondError, *, is_first: 
     store.change(tx, name, values)
     if is_first and row.refused != text:
         tell(tx, name, "refused", text)
-    else:
-        publish(tx)
 
 
 def kind_of(fault: MillpondError) -> str:

@@ -6,7 +6,7 @@ clock that is never set: a jump of the host's clock makes no node suspect.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -56,7 +56,6 @@ class Presence:
         self._since = monotonic()
         self._nodes: dict[str, _Seen] = {}
         self._lock = threading.Lock()
-        self._told = 0.0
 
     def know(self, name: str, *, is_draining: bool, slots_most: int) -> None:
         """Take note of a node that is a member, and of what was said about it."""
@@ -91,15 +90,6 @@ class Presence:
                 return "same"
             seen.refused = (kind, now)
             return "again" if kind == before else "first"
-
-    def is_due(self, every_seconds: float) -> bool:
-        """Tell whether pages are to be told to look again; true once per so many seconds."""
-        now = self._monotonic()
-        with self._lock:
-            if now - self._told < every_seconds:
-                return False
-            self._told = now
-            return True
 
     def silence(self, name: str) -> float | None:
         """Give the seconds since a node was heard of.
@@ -143,8 +133,3 @@ class Presence:
             is_draining=info.is_draining or is_draining,
             paused=info.paused or self.paused(info.name),
         )
-
-    def names(self) -> Iterable[str]:
-        """Give the names of all that were heard of or are known."""
-        with self._lock:
-            return sorted(self._nodes)

@@ -4,12 +4,14 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from millpond.ground.errors import Fault, InvalidError
 from millpond.machines.values import NodeFacts
 
 _Name = Annotated[str, Field(max_length=80)]
 _Text = Annotated[str, Field(max_length=300)]
 _Labels = Annotated[dict[str, str], Field(max_length=50)]
 _Slots = Annotated[int, Field(ge=0, le=4096)]
+_User = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -77,10 +79,63 @@ class AddNodeRequest(_Request):
 
     source: Annotated[str, Field(max_length=40)] = "ssh"
     address: Annotated[str, Field(max_length=255)] = ""
-    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = "root"
+    user: _User = "root"
     port: _Port = 22
     key_file: _Text = ""
     data_disk: _Text = ""
     name: _Name = ""
     slots: _Slots = 0
     labels: _Labels = {}
+
+
+class AddNodeForm(_Request):
+    """The page's form to add a machine by SSH; labels stand one a line."""
+
+    address: Annotated[str, Field(min_length=1, max_length=255)]
+    user: _User = "root"
+    port: _Port = 22
+    key_file: _Text = ""
+    data_disk: _Text = ""
+    name: _Name = ""
+    slots: _Slots = 0
+    labels: Annotated[str, Field(max_length=3000)] = ""
+
+
+class JoinTokenForm(_Request):
+    """The page's form for leave to join."""
+
+    name: _Name = ""
+    slots_most: _Slots = 0
+
+
+class NodeForm(_Request):
+    """The page's form of what the installation says of a node."""
+
+    labels: Annotated[str, Field(max_length=3000)] = ""
+    slots_most: _Slots = 0
+    price_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] = 0
+
+
+class RemoveForm(_Request):
+    """The page's form to remove a node."""
+
+    force: bool = False
+
+
+def read_labels(text: str) -> dict[str, str]:
+    """Read ``KEY=VALUE``, one a line.
+
+    Raises:
+        InvalidError: a line is not made so.
+    """
+    labels = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        key, equals, value = line.partition("=")
+        if not (key and equals):
+            raise InvalidError(
+                "The labels cannot be read.",
+                next_step="Write each on a line of its own as KEY=VALUE, such as room=cellar.",
+                faults=[Fault("labels", f"{line[:80]!r} is not KEY=VALUE")],
+            )
+        labels[key.strip()] = value.strip()
+    return labels

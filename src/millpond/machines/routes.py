@@ -64,7 +64,7 @@ def _add_joining(router: APIRouter, cluster: Cluster) -> None:
     def join(call: AnyoneIn, body: JoinRequest) -> Joined:
         """Join as a node, with a token that is good once; made for `millpond node join`."""
         address = call.request.client.host if call.request.client else ""
-        place = ("node join", f"join {address}"[:_ADDRESS_MOST])
+        place = (f"node {body.name}"[:_ADDRESS_MOST], f"join {address}"[:_ADDRESS_MOST])
         call.change(lambda tx: count_try(tx, *place))
 
         def change(tx: Transaction) -> Joined:

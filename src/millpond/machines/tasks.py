@@ -59,7 +59,6 @@ def give_up(tx: Transaction, job: Job) -> None:
     """Write down that a machine's work was given up or cancelled."""
     why = job.reason or "It was cancelled."
     store.add_line(tx, job.id, "end", "failed", why[:_TEXT_MOST])
-    actions.publish(tx)
 
 
 class _Work:
@@ -95,7 +94,6 @@ class _Work:
             self._lease.hold(tx)
             text = step.text[:_TEXT_MOST]
             store.add_line(tx, self._lease.job.id, step.name[:60], step.state, text)
-            actions.publish(tx)
 
         self._database.change(write)
         self._check()
@@ -129,7 +127,6 @@ class _Work:
             store.change(tx, order.name, {"machine": order.to_json()})
             text = f"{order.name} is up and takes tasks."
             store.add_line(tx, self._lease.job.id, "heartbeat", "done", text)
-            actions.publish(tx)
             self._lease.finish(tx)
 
         self._database.change(settle)
