@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 from uv import find_uv_bin
 
+from millpond.audit import actions as audit
 from millpond.audit.keys import RotatingKey
 from millpond.audit.opening import open_own_key
 from millpond.deploy.ssh_source import SshSource
@@ -32,8 +33,10 @@ from millpond.environments.port import LOCK_SCHEME
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.findings import Finding
 from millpond.ground.settings import Settings
+from millpond.jobs import actions as jobs
 from millpond.jobs.mail import open_post
 from millpond.jobs.port import Ending
+from millpond.machines import census
 from millpond.machines import tasks as machine_tasks
 from millpond.machines.actions import find_faults
 from millpond.machines.cluster import Cluster, open_cluster
@@ -55,12 +58,13 @@ from millpond.pipelines.runs.actions import RUN_KIND
 from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
-from millpond.storage.database import Database
+from millpond.storage.database import Database, Transaction
 from millpond.storage.nodes.repair import Repairer
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.tokens import open_signer
 from millpond.storage.opening import open_database, open_nodes, open_objects
 from millpond.storage.port import ObjectStore
+from millpond.watch.gauges import Gauges, Sources, Told
 from millpond.watch.recording import Recorder
 from millpond.web import metrics, sse
 
@@ -116,7 +120,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         stack.callback(engine.leave)
         seal_key = open_own_key(database, keys, accept_new=accept)
         box = open_own_box(database, keys, accept_new=accept)
-        yield House(
+        house = House(
             settings=settings,
             data=data,
             url=url,
@@ -141,6 +145,8 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             passwords=_passwords(settings),
             post=open_post(settings.mail, box),
         )
+        house.meters.registry.register(_gauges_of(house))
+        yield house
 
 
 @contextmanager
@@ -267,6 +273,27 @@ def open_door(house: House) -> ASGIApp:
         ],
         meters=house.meters,
     )
+
+
+def _gauges_of(house: House) -> Gauges:
+    """Give what Prometheus is told of machines, tasks, the queue and the record."""
+
+    def look(tx: Transaction) -> Told:
+        ends = dict(census.node_certificate_ends(tx))
+        own = census.server_certificate_end(house.tls, datetime.now(UTC))
+        return Told(
+            nodes=census.count_nodes(tx, house.cluster),
+            paused=census.paused_nodes(tx, house.cluster),
+            jobs=asdict(jobs.count_jobs(tx)),
+            wait_seconds=jobs.longest_wait(tx),
+            unsealed_seconds=audit.unsealed_seconds(tx),
+            certificates=ends if own is None else {"server": own, **ends},
+        )
+
+    sources = Sources(
+        house.recorder.newest, house.engine.nodes, house.dispatcher.waiting_count, look
+    )
+    return Gauges(house.database, sources)
 
 
 def _unisolated(settings: Settings, database: Database) -> Unisolated:

@@ -158,6 +158,12 @@ def seal_if_due(tx: Transaction, key: SealKey, seal_seconds: float) -> Seal | No
     return seal(tx, key)
 
 
+def unsealed_seconds(tx: Transaction) -> float:
+    """Give for how many seconds an entry has waited for its seal; 0 when all are sealed."""
+    since = store.oldest_unsealed(tx)
+    return 0.0 if since is None else max(0.0, (tx.now - since).total_seconds())
+
+
 def seal(tx: Transaction, key: SealKey, *, complete: bool = False) -> Seal:
     """Sign the heads of all chains as they are, unless the newest seal holds them already.
 

@@ -134,6 +134,17 @@ def has_unsealed(tx: Transaction) -> bool:
     return tx.one(sa.select(audit_head.c.chain).where(moved).limit(1)) is not None
 
 
+def oldest_unsealed(tx: Transaction) -> datetime | None:
+    """Give when the oldest entry was noted that no seal holds yet."""
+    first = (audit_entry.c.chain == audit_head.c.chain) & (
+        audit_entry.c.number == audit_head.c.sealed_number + 1
+    )
+    found: datetime | None = tx.scalar(
+        sa.select(sa.func.min(audit_entry.c.at)).join(audit_head, first)
+    )
+    return found
+
+
 def sealed_until(tx: Transaction, chain: str, seal_number: int) -> int:
     """Tell up to which entry the seals up to a number hold a chain."""
     table = audit_sealed_head.c

@@ -105,6 +105,12 @@ def count_jobs(tx: Transaction) -> JobCounts:
     return store.count(tx)
 
 
+def longest_wait(tx: Transaction) -> float:
+    """Give for how many seconds a job has been due that nobody takes; 0 when there is none."""
+    since = store.oldest_due(tx)
+    return 0.0 if since is None else max(0.0, (tx.now - since).total_seconds())
+
+
 def requeue(tx: Transaction, actor: Actor, job_id: str) -> Job:
     """Let a dead or cancelled job wait again, with all its tries ahead of it.
 

@@ -62,6 +62,15 @@ def next_due(tx: Transaction, kinds: Collection[str]) -> datetime | None:
     return found
 
 
+def oldest_due(tx: Transaction) -> datetime | None:
+    """Give the moment since which a waiting job could have begun, of the one that waits longest."""
+    waiting = sa.select(sa.func.min(job.c.run_at)).where(
+        job.c.state == "waiting", job.c.run_at <= tx.now
+    )
+    found: datetime | None = tx.scalar(waiting)
+    return found
+
+
 # Claiming and leases --------------------------------------------------------------------------
 
 
