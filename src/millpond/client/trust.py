@@ -173,14 +173,15 @@ def explain(url: str, fault: BaseException, *, is_pinned: bool) -> MillpondError
         return None
     if isinstance(broken, ssl.SSLCertVerificationError):
         return _explain_certificate(url, broken, is_pinned=is_pinned)
-    if broken.reason in _NOT_TLS:
+    reason = getattr(broken, "reason", None) or str(broken)  # Python's own have none.
+    if reason in _NOT_TLS:
         plain = url.replace("https://", "http://", 1)
         return InvalidError(
             f"The server at {url} does not speak TLS.",
             next_step=f"If it is one of this machine, use {plain}; else ask its administrator.",
         )
     return UnreachableError(
-        f"No secret connection to {url} came about ({broken.reason or broken}).",
+        f"No secret connection to {url} came about ({reason}).",
         next_step="Is it the right port? A proxy in between may also break TLS.",
     )
 

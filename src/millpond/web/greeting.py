@@ -106,7 +106,7 @@ class TlsListener:
         except TimeoutError:
             pass
         except ssl.SSLError as fault:
-            log.info("A caller could not be taken into TLS", extra={"reason": fault.reason or ""})
+            log.info("A caller could not be taken into TLS", extra={"reason": str(fault)})
         except OSError:
             pass  # The caller hung up.
         finally:
