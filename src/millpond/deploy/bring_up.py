@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from millpond.client.client import Client
+from millpond.client.config import config_path, read_config, write_config
 from millpond.client.screen import harmless
 from millpond.deploy.ensure import Setup
 from millpond.deploy.host import Host, Plan, find_address, is_root
@@ -112,6 +114,8 @@ def bring_up(given: argparse.Namespace, board: Board) -> int:
         board.line("host", "data", text, "warning")
     kit = host.install()
     host.write()
+    path = config_path(os.environ)  # From now on the commands of this account find the server.
+    write_config(path, read_config(path).with_data_folder(plan.folder))
     with host.start(kit) as client:
         board.line("host", "server", f"answers at {client.url}", "done")
         is_new = client.account.is_setup_needed()
@@ -239,7 +243,7 @@ def say_end(plan: Plan, client: Client, outcomes: Sequence[Outcome], admin: str,
         say(f"You are the first administrator, {admin}. Choose your password, once: {link}")
     say(
         "\nNext:\n"
-        f"  {CURRENT_MILLPOND} node ls                 the machines, from this host\n"
+        f"  {CURRENT_MILLPOND} node list               the machines, from this host\n"
         f"  {CURRENT_MILLPOND} node add USER@ADDRESS   one more machine\n"
         f"  millpond login https://{plan.address}:{plan.port} --fingerprint {fingerprint}\n"
         "                                                  from anybody's own machine\n"
