@@ -231,7 +231,6 @@ class Node:
     def run(self) -> None:
         """Work until told to stop."""
         self._pulse.start()
-        self._stack.callback(self._pulse.stop)
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -242,6 +241,7 @@ class Node:
                 _log.warning("%s %s", fault.message, fault.next_step)
             finally:
                 if self._stopping.is_set():
+                    self._pulse.stop()
                     self._door.close()  # Nothing waits for the host any more.
                     self._transfer.close()
                 self._runner.close()
@@ -373,6 +373,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--supervise", action="store_true", help="start it again whenever it ends")
     given = parser.parse_args(arguments)
     set_up_logs("INFO")
+    dask = logging.getLogger("distributed")  # It has set up lines of its own, and says a lot.
+    dask.handlers.clear()
+    dask.propagate = True
+    dask.setLevel(logging.WARNING)
     folder = given.folder.expanduser().absolute()
     if given.supervise:
         return supervise([sys.executable, "-m", "millpond.worker", "--folder", str(folder)])

@@ -190,8 +190,12 @@ class Site:
             process.kill()
 
 
-@pytest.fixture(params=["folder", "nodes", "s3"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=["folder", "nodes", "s3"])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Start a host and two nodes, with objects in a folder, on the nodes' disks, or on S3."""
+    tmp_path = tmp_path_factory.mktemp("cluster")
     settings = {"objects_kind": request.param}
     if request.param == "s3":
         settings |= {
@@ -253,15 +257,81 @@ def start_run(client: Client, seconds: float) -> str:
     return client.runs.start("sizes", {"files": "data"}, {"seconds": seconds}).id
 
 
+def half_done(client: Client, run_id: str) -> None:
+    """Wait until some tasks are done and others are under way."""
+    until(lambda: client.runs.get(run_id).progress.items_done >= 2)
+
+
 @pytest.mark.slow
 def test_a_run_spreads_over_the_nodes(site: Site, tmp_path: Path) -> None:
-    run = start_run(site.client, 0.5)
+    run = start_run(site.client, 0.3)
     assert set(check_run(site.client, run, tmp_path / "run")) == {"mill", "weir"}
-    for name in ("mill", "weir"):
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_only_what_it_had_in_hand(site: Site, tmp_path: Path) -> None:
+    run = start_run(site.client, 1.0)
+    half_done(site.client, run)
+    site.kill("mill")
+    left = [p for p in site.left() if str(site.folder / "mill") in " ".join(p.cmdline())]
+    _, alive = psutil.wait_procs(left, timeout=3)
+    assert not alive, "its sandboxes end with it"
+    site.start_node("mill")
+    check_run(site.client, run, tmp_path / "run")
+    lost = [task for task in site.client.runs.tasks(run) if task.state != "done"]
+    assert 0 < len(lost) <= 2
+    assert all("mill" in task.reason for task in lost)
+    until(lambda: len(site.nodes_up()) == 2)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_finds_its_tasks_again(site: Site, tmp_path: Path) -> None:
+    run = start_run(site.client, 1.0)
+    half_done(site.client, run)
+    site.server.process.kill()
+    site.server.process.wait()
+    site.start_server()
+    check_run(site.client, run, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_server_that_stands_still_costs_no_task_and_no_line_of_a_log(
+    site: Site, tmp_path: Path
+) -> None:
+    run = start_run(site.client, 3.0)
+    half_done(site.client, run)
+    site.server.process.send_signal(signal.SIGSTOP)
+    time.sleep(10)  # The fault itself: so long it stands still.
+    site.server.process.send_signal(signal.SIGCONT)
+    check_run(site.client, run, tmp_path / "run")
+    assert {task.state for task in site.client.runs.tasks(run)} == {"done"}
+    text = site.client.runs.log(run).text
+    for number in range(FILES):
+        assert text.count(f"still f{number}\n") >= 20
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_started_anew_costs_only_what_was_in_hand(
+    site: Site, tmp_path: Path
+) -> None:
+    run = start_run(site.client, 1.0)
+    half_done(site.client, run)
+    site.kill("scheduler")
+    site.start_scheduler()
+    check_run(site.client, run, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_all_ends_when_it_is_told_and_leaves_nothing(site: Site) -> None:
+    for name in ("mill", "weir", "scheduler"):
         process = site.processes.pop(name)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0, site.log(name)[-3000:]
-        assert "Traceback" not in site.log(name)
-        assert json.loads((tmp_path / name / "status.json").read_text())["state"] == "stopped"
+    for name in ("mill", "weir"):
+        ours = [line for line in site.log(name).splitlines() if '"logger": "millpond' in line]
+        assert not [line for line in ours if '"trace"' in line]
+        status = json.loads((site.folder / name / "status.json").read_text())
+        assert status["state"] == "stopped"
     assert site.server.stop() == 0
     assert "Traceback" not in site.log("server")
+    assert site.left() == []

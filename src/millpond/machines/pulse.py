@@ -66,6 +66,7 @@ class Pulse:
         self._revoked: frozenset[str] = frozenset()
         self._stopped = threading.Event()
         self._soon = threading.Event()
+        self._is_refused = False
         self._heard_at: str = ""
         self._told_at = 0.0
         self._thread = threading.Thread(target=self._work, name="pulse", daemon=True)
@@ -74,13 +75,14 @@ class Pulse:
         """Begin."""
         self._thread.start()
 
-    def stop(self, state: str = "stopped", reason: str = "") -> None:
-        """End, and leave word in the status file."""
+    def stop(self) -> None:
+        """End, and leave word in the status file, unless the host's refusal stands there."""
         self._stopped.set()
         self._soon.set()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if self._thread.is_alive():
             self._thread.join(10)
-        self.write(state, reason)
+        if not self._is_refused:
+            self.write("stopped", "")
 
     def beat_soon(self) -> None:
         """Tell the host now rather than later."""
@@ -98,6 +100,7 @@ class Pulse:
             except HostAwayError as fault:
                 self._note_away(fault)
             except MillpondError as fault:
+                self._is_refused = True
                 self.write("refused", f"{fault.message} {fault.next_step}")
                 self._on_refusal(fault)
                 return

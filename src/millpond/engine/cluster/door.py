@@ -65,7 +65,7 @@ class Door:
         self.url = url.rstrip("/")
         self._identity, self._patience, self._pause = identity, patience_seconds, pause
         self._client = self._open()
-        self._is_closed = False
+        self.is_closed = False
 
     def _open(self) -> httpx.Client:
         return httpx.Client(
@@ -82,7 +82,7 @@ class Door:
 
     def close(self) -> None:
         """Close the connections; whoever waits for the host waits no longer."""
-        self._is_closed = True
+        self.is_closed = True
         self._client.close()
 
     def post(self, name: str, facts: Any) -> Any:
@@ -132,7 +132,7 @@ class Door:
             try:
                 return call()
             except HostAwayError:
-                if self._is_closed or time.monotonic() + pause > end:
+                if self.is_closed or time.monotonic() + pause > end:
                     raise
                 self._pause(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

@@ -5,17 +5,19 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any, BinaryIO, cast
 
 import httpx
 
 from millpond.engine.cluster.door import Door, HostAwayError, away, raise_fault
-from millpond.ground.errors import BusyError, ConflictError, MillpondError
+from millpond.ground.errors import BusyError, ConflictError, InvalidError, MillpondError
 from millpond.storage.nodes.client import NodeClient
 from millpond.storage.nodes.disk import NodeDisk
 from millpond.storage.nodes.values import Target
 
-_ROUNDS, _COPIES = 3, 2
+_COPIES, _TRIES = 2, 4
+_PATIENCE_SECONDS, _PAUSE_MOST = 300.0, 5.0
 _PIECE = 1 << 20
 _log = logging.getLogger(__name__)
 
@@ -39,16 +41,19 @@ class Leaver:
             BusyError: there was no room for it, or too few copies could be made.
         """
         facts = {"key": key, "size": size, "digest": digest}
-        for number in range(_ROUNDS):
+        end, pause = time.monotonic() + _PATIENCE_SECONDS, 0.25
+        for number in count(1):
             place = self._door.ask("objects/place", {"task": token(), **facts})
             try:
                 receipts = self._leave(place, fd, size, digest)
                 said = {"task": token(), **facts, "receipts": receipts}
                 self._door.ask("objects/commit", said)
-            except BusyError:
-                if number + 1 == _ROUNDS:
+            except (BusyError, InvalidError) as fault:  # Perhaps a node has just gone.
+                is_vain = isinstance(fault, InvalidError) and number == _TRIES
+                if is_vain or self._door.is_closed or time.monotonic() > end:
                     raise
-                time.sleep(0.5 * (number + 1))
+                time.sleep(pause)
+                pause = min(2 * pause, _PAUSE_MOST)
             else:
                 return
 

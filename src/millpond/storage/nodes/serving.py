@@ -239,7 +239,7 @@ class DataServer:
             timeout_graceful_shutdown=5,
             ssl_context_factory=lambda *_: identity.server_context(require_client=True),
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._listening = listening
         self._thread = threading.Thread(target=self._serve, name="data-route", daemon=True)
 
@@ -254,6 +254,20 @@ class DataServer:
 
     def _serve(self) -> None:
         asyncio.run(self._server.serve([self._listening]))
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that does not wait for callers who keep a connection without asking anything.
+
+    In TLS the end of a connection is a word from both sides, and idle callers say nothing.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for each in list(self.server_state.connections):
+            cycle = getattr(each, "cycle", None)
+            if cycle is None or cycle.response_complete:
+                each.transport.abort()
+        await super().shutdown(sockets)
 
 
 class _KnowingProtocol(H11Protocol):
