@@ -46,7 +46,7 @@ from millpond.machines.door.opening import data_routers, make_hearing, open_engi
 from millpond.machines.meters import Sampler
 from millpond.machines.trust.addresses import first_address
 from millpond.machines.trust.host import HostTls
-from millpond.machines.trust.rules import choose_way, finding_of
+from millpond.machines.trust.rules import choose_way
 from millpond.machines.work import MACHINE_KIND
 from millpond.people.accounts import store as account_store
 from millpond.people.accounts.uses import LastUses
@@ -154,7 +154,7 @@ def _opened_objects(
     settings: Settings, data: Path, database: Database, tls: HostTls, cluster: Cluster
 ) -> Iterator[ObjectStore]:
     if settings.objects.kind != "nodes":
-        yield open_objects(settings.objects, data, cluster.url)
+        yield open_objects(settings.objects, data, cluster.url, database)
         return
     objects = open_nodes(
         settings.objects,
@@ -308,9 +308,9 @@ def installation_of(house: House) -> Installation:
     """Give what those who look after the server are told of it."""
     names = ("settings", "data", "database", "objects", "engine")
     opened = {name: getattr(house, name) for name in names}
-    reached = finding_of(house.tls.way, house.url, house.tls.authority.fingerprint)
 
     def find() -> list[Finding]:
+        reached = house.tls.find(house.url, datetime.now(UTC))
         return [reached, *house.database.read(lambda tx: find_faults(tx, house.cluster))]
 
     return Installation(version_of("millpond"), environ=os.environ, findings=find, **opened)

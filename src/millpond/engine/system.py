@@ -16,6 +16,7 @@ from millpond.jobs.actions import count_jobs
 from millpond.jobs.values import JobCounts
 from millpond.people.actions import require
 from millpond.storage.database import Database, Transaction
+from millpond.storage.looking import look_at_objects
 from millpond.storage.port import ObjectStore
 from millpond.web.health import look
 
@@ -140,6 +141,7 @@ def _stores(installation: Installation) -> Iterator[Finding]:
     kind = "SQLite" if installation.database.is_sqlite else "PostgreSQL"
     yield _answering("database", kind, health.database)
     yield _answering("objects", installation.settings.objects.kind, health.objects)
+    yield from look_at_objects(installation.objects)
     yield from look_at_folder(installation.data)
 
 

@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from millpond.ground.canonical import digest_of
 from millpond.ground.key_files import read_or_make
 from millpond.ground.settings import ClusterSettings, DatabaseSettings, ObjectsSettings
 from millpond.ground.tls import Identity
+from millpond.storage.claims import ATOMIC, Claims, known_race
 from millpond.storage.database import Database
 from millpond.storage.folder import FolderStore
 from millpond.storage.nodes.cache import HostCache
@@ -29,11 +31,17 @@ def open_database(chosen: DatabaseSettings, data: Path) -> Database:
     return Database(f"sqlite:///{path}", pool_size=chosen.pool_size)
 
 
-def open_objects(chosen: ObjectsSettings, data: Path, url: str) -> ObjectStore:
-    """Open a folder or S3; ``url`` is where our own route serves a folder's signed addresses."""
+def open_objects(
+    chosen: ObjectsSettings, data: Path, url: str, database: Database | None = None
+) -> ObjectStore:
+    """Open a folder or S3; ``url`` is where our own route serves a folder's signed addresses.
+
+    With a database, an S3 service is raced the first time; where several writers can create the
+    same key, the database decides from then on.
+    """
     if chosen.kind == "folder":
         return _open_folder(chosen, data, url)
-    return S3Store(
+    store = S3Store(
         bucket=chosen.bucket,
         endpoint=chosen.endpoint,
         region=chosen.region,
@@ -42,6 +50,11 @@ def open_objects(chosen: ObjectsSettings, data: Path, url: str) -> ObjectStore:
         allow_http=chosen.allow_http,
         prefix=chosen.prefix,
     )
+    if database is not None:
+        service = digest_of([chosen.endpoint, chosen.region, chosen.bucket])[:32]
+        store.race = known_race(database, service, store)
+        store.claims = None if store.race == ATOMIC else Claims(database)
+    return store
 
 
 def open_nodes(

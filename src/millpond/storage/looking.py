@@ -1,0 +1,64 @@
+"""What those who look after the server are told of its objects."""
+
+from collections.abc import Iterator
+
+from millpond.ground.errors import MillpondError
+from millpond.ground.findings import Finding
+from millpond.storage.claims import ATOMIC
+from millpond.storage.nodes.replicated import NodeStore
+from millpond.storage.nodes.values import StoreHealth
+from millpond.storage.port import ObjectStore
+from millpond.storage.s3 import S3Store
+
+
+def look_at_objects(objects: ObjectStore) -> Iterator[Finding]:
+    """Tell what is special about a store beyond that it answers."""
+    if isinstance(objects, S3Store) and objects.race:
+        yield _race(objects.race)
+    if isinstance(objects, NodeStore):
+        try:
+            health = objects.database.read(objects.ledger.health)
+        except MillpondError as fault:
+            yield Finding("copies", "fault", fault.message, fault.next_step)
+        else:
+            yield from _copies(health)
+
+
+def _race(shown: str) -> Finding:
+    if shown == ATOMIC:
+        return Finding("conditional writes", "ok", "the service lets one writer create a key")
+    return Finding(
+        "conditional writes",
+        "ok",
+        f"the database decides who creates a key, since of the service is known: {shown}",
+    )
+
+
+def _copies(health: StoreHealth) -> Iterator[Finding]:
+    if health.guard:
+        yield Finding(
+            "backup",
+            "warning",
+            f"The database seems older than the nodes' disks: {health.guard}. Nothing is deleted.",
+            "If it was restored from a backup on purpose, confirm it on the page of the nodes.",
+        )
+    if health.missing:
+        keys = ", ".join(health.missing_keys[:5])
+        yield Finding(
+            "copies",
+            "fault",
+            f"{health.missing:,} objects have no copy on a node that is there: {keys}",
+            "Bring one of their nodes back; else run again what produced them.",
+        )
+    elif health.at_risk:
+        yield Finding(
+            "copies",
+            "warning",
+            f"{health.at_risk:,} objects have one copy only",
+            "They are copied as soon as two nodes with free space are up.",
+        )
+    else:
+        up = sum(1 for _, state in health.places if state == "up")
+        free = sum(place.free_bytes for place, state in health.places if state == "up")
+        text = f"two of everything; {up} of {len(health.places)} nodes up, {free >> 30:,} GiB free"
+        yield Finding("copies", "ok", text)
