@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,6 +32,23 @@ class TellingRunner(NodeRunner):
         return super().describe() | json.loads(os.environ.get("NODE_LIES", "{}"))
 
 
+async def work(runner: NodeRunner, identity: Identity, folder: Path) -> None:
+    task = asyncio.ensure_future(
+        run_worker(
+            os.environ["NODE_SCHEDULER"],
+            identity,
+            runner,
+            folder=folder / "dask",
+            host="127.0.0.1",
+            port=int(os.environ["NODE_PORT"]),
+            join_seconds=20,
+        )
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO)
     folder, store = Path(os.environ["NODE_FOLDER"]), Path(os.environ["NODE_STORE"])
@@ -46,22 +64,11 @@ def main() -> int:
         slots=float(os.environ["NODE_SLOTS"]),
         name=os.environ["NODE_NAME"],
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         runner = TellingRunner(engine, os.environ["NODE_NAME"], NodeTools(tell=tell))
         files = (os.environ[f"NODE_{each}"] for each in ("CERTIFICATE", "KEY", "AUTHORITY"))
         identity = Identity(*(Path(each) for each in files))
-        asyncio.run(
-            run_worker(
-                os.environ["NODE_SCHEDULER"],
-                identity,
-                runner,
-                folder=folder / "dask",
-                host="127.0.0.1",
-                port=int(os.environ["NODE_PORT"]),
-                join_seconds=20,
-            )
-        )
+        asyncio.run(work(runner, identity, folder))
     except MillpondError as fault:
         print(fault.message, fault.next_step, file=sys.stderr)
         return 1

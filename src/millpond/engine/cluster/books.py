@@ -163,6 +163,12 @@ class Books:
             is_older = old is not None and old.boot == each.boot and old.told > each.told
             self.members[each.address] = old if old is not None and is_older else each
 
+    def drop(self, address: str, boot: str) -> None:
+        """Forget a node that went down, until it is heard of again."""
+        member = self.members.get(address)
+        if member is not None and member.boot == boot:
+            del self.members[address]
+
     def find(self, name: str) -> Member | None:
         """Give a node by its name."""
         return next((each for each in self.members.values() if each.name == name), None)

@@ -60,6 +60,8 @@ class Collector:
             if batch[flight.key] == "finished":
                 by_address.setdefault(flight.address, []).append(flight)
             elif batch[flight.key] == "error":
+                with self._desk.lock:  # Before the next look, so that nothing more is sent there.
+                    self._desk.books.drop(flight.address, flight.boot)
                 self._desk.lose(flight, "it went down")
         for address, there in by_address.items():
             answer: dict[str, bytes] | None = None

@@ -9,6 +9,7 @@ answered with a refusal, and nothing that came from a node is ever unpickled on 
 # Dask has types for a part of its functions only.
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -26,6 +27,7 @@ from millpond.ground.tls import Peer, peer_of
 _log = logging.getLogger(__name__)
 _may_unpickle: ContextVar[bool] = ContextVar("may_unpickle", default=True)
 _DEEPEST = 32
+_REGISTER = "register-worker"
 
 Check = Callable[[Peer | None, Any], str]
 """Says why a message of a peer is refused, or nothing; the message None stands for connecting."""
@@ -42,6 +44,14 @@ def guard(server: Server, check: Check) -> None:
         listener.comm_class = _make_comm_class(check)
 
     setattr(server, "listen", listen_guarded)  # noqa: B010 - mypy knows no other way to say so.
+
+
+def refusal(why: str, *, is_worker: bool) -> dict[str, Any]:
+    """Give the answer that refuses: a client raises it, a worker that registers shows it."""
+    if is_worker:  # It reads no objects at this point.
+        return {"status": "error", "message": why, "time": time.time()}
+    fault = NotAllowedError(why, next_step="Use the certificate that was made for this.")
+    return dict(error_message(fault, status="uncaught-error"))
 
 
 def peer_at(comm: Any) -> Peer | None:
@@ -89,15 +99,15 @@ def _make_comm_class(check: Check) -> type[TLS]:
             if self.handshake_options:  # Before, it is only Dask's own greeting.
                 why = check(peer, None) or check(peer, message)
                 if why:
-                    await self._refuse(peer, why)
+                    is_worker = isinstance(message, dict) and message.get("op") == _REGISTER
+                    await self._refuse(peer, why, is_worker=is_worker)
             return message
 
-        async def _refuse(self, peer: Peer | None, why: str) -> None:
+        async def _refuse(self, peer: Peer | None, why: str, *, is_worker: bool) -> None:
             who = f"{peer.role} {peer.name}" if peer else "a peer whose certificate names no role"
             _log.warning("refused %s at %s: %s", who, self.peer_address, why)
-            fault = NotAllowedError(why, next_step="Use the certificate that was made for this.")
             with suppress(OSError):
-                await self.write(error_message(fault, status="uncaught-error"))
+                await self.write(refusal(why, is_worker=is_worker))
                 await self.close()
             self.abort()
             raise CommClosedError(why)

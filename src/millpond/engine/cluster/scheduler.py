@@ -20,7 +20,6 @@ from typing import Any
 
 import dask
 from distributed import Scheduler
-from distributed.core import error_message
 from distributed.protocol.serialize import to_serialize
 from tornado.ioloop import PeriodicCallback
 
@@ -29,11 +28,12 @@ from millpond.engine.cluster.guarded import (
     is_plain,
     no_unpickling,
     peer_at,
+    refusal,
 )
 from millpond.engine.cluster.pace import CONFIGURATION, LOST_SECONDS
 from millpond.engine.cluster.security import make_security
 from millpond.engine.cluster.wire import PREFIX
-from millpond.ground.errors import BusyError, InvalidError, MillpondError, NotAllowedError
+from millpond.ground.errors import BusyError, InvalidError, MillpondError
 from millpond.ground.tls import Identity, Peer
 
 _log = logging.getLogger(__name__)
@@ -166,16 +166,13 @@ class ClusterScheduler(Scheduler):
         """Take a node in; one that comes again before its old worker was missed takes its place."""
         peer = peer_at(comm)
         if peer is None or peer.role != "node":
-            fault = NotAllowedError(
-                "only a node can be a worker", next_step="Join it with `millpond node join`."
-            )
-            await comm.write(error_message(fault, status="error"))
+            await comm.write(refusal("only a node can be a worker", is_worker=True))
             return
         old = self.workers.get(self.aliases.get(peer.name, ""))
         if old is not None:
             if time.time() - old.last_seen < _ALIVE_SECONDS:
-                told = f"another process of the node {peer.name} is joined, at {old.address}"
-                await comm.write({"status": "error", "message": told})
+                why = f"another process of the node {peer.name} is joined, at {old.address}"
+                await comm.write(refusal(why, is_worker=True))
                 return
             await self.remove_worker(old.address, stimulus_id="millpond-rejoined")
         await super().add_worker(comm, **facts)

@@ -3,13 +3,16 @@
 # mypy: allow-untyped-calls
 # Dask has types for a part of its functions only.
 
+import asyncio
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Worker
+from distributed import Status, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.worker import DEFAULT_METRICS
 
@@ -22,6 +25,8 @@ from millpond.ground.errors import BusyError
 from millpond.ground.tls import Identity, Peer
 
 _log = logging.getLogger(__name__)
+_CLOSE_SECONDS = 3.0
+_WORDS = re.compile(r"""'message': (['"])(.*?)\1, """)  # Dask shows the whole answer as it is.
 _THREADS = 1000  # Tasks wait in the loop, not in threads; this only must never be the limit.
 _KEPT_OPS = ("identity", "echo", "connection_stream", "ping", "versions", "free_keys", "terminate")
 
@@ -120,7 +125,7 @@ async def run_worker(
     revoked: Callable[[], Collection[str]] = frozenset,
     join_seconds: float = 60.0,
 ) -> None:
-    """Be a node's worker until the scheduler drops it or goes; then end the process and start anew.
+    """Be a node's worker until the scheduler drops it or goes; cancel it to leave in order.
 
     Args:
         scheduler_url: ``tls://HOST:PORT``.
@@ -152,11 +157,18 @@ async def run_worker(
     try:
         await worker
     except (OSError, RuntimeError, TimeoutError, ValueError) as fault:
-        cause = fault.__cause__ or fault
+        cause = str(fault.__cause__ or fault)
+        words = _WORDS.search(cause)
+        told = words[2] if words else cause
         raise BusyError(
-            f"The node could not join the scheduler at {scheduler_url}: {cause}",
+            f"The node could not join the scheduler at {scheduler_url}: {told}",
             next_step="See that the scheduler runs on the host and that its port is reached from"
             " here; `millpond node doctor` says what is wrong.",
         ) from fault
-    await worker.finished()
-    _log.warning("the scheduler has dropped this node, or the connection to it is gone")
+    try:
+        await worker.finished()
+        _log.warning("the scheduler has dropped this node, or the connection to it is gone")
+    finally:
+        if worker.status != Status.closed:  # We are told to stop: say so, but do not insist.
+            with suppress(Exception):
+                await asyncio.wait_for(worker.close(_CLOSE_SECONDS), _CLOSE_SECONDS)
