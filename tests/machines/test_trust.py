@@ -148,6 +148,18 @@ def test_health_says_how_the_server_is_reached(way, url, state, words):
     assert rules.is_plain(way, url) is (state == "warning" and url.startswith("http:"))
 
 
+@pytest.mark.parametrize(
+    ("days", "state", "words"),
+    [(30, "ok", "server.certificate"), (5, "warning", "ends in"), (-1, "warning", "has ended")],
+)
+def test_health_tells_before_a_given_certificate_ends(tmp_path, days, state, words):
+    certificate, key = make_given(tmp_path)
+    server = ServerSettings(certificate=str(certificate), certificate_key=str(key))
+    host = HostTls(Settings(server=server), tmp_path, "given", NOW)
+    found = host.find("https://mill.lab", NOW + timedelta(days=30 - days))
+    assert (found.state, words in found.meaning) == (state, True)
+
+
 # A certificate that was given ------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -45,7 +46,7 @@ class Served:
         self.authority = Authority(folder / "keys", NOW)
         self.folder = folder
         self.host = self.identity("host", "mill")
-        self.settings = replace(load_settings(None, {}).server, stop_seconds=1, **bounds)
+        self.settings = replace(load_settings(None, {}).server, **{"stop_seconds": 1, **bounds})
         self.context = self.host.server_context(require_client=False) if tls else None
         self.first, self.second = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
         self.port, self.door_port = (one.getsockname()[1] for one in (self.first, self.second))
@@ -161,6 +162,21 @@ def test_who_never_becomes_secret_is_cut_off_and_the_others_go_on(tmp_path):
             return said, good.status_code
 
         assert ask_beside(ask) == ([b"", b"", b""], 200)
+
+
+def test_a_server_stops_though_somebody_keeps_an_idle_connection(tmp_path):
+    with (
+        serving(tmp_path, stop_seconds=60) as (served, ask_beside),
+        httpx.Client(verify=served.trusting()) as kept,
+    ):
+
+        def ask():
+            status = kept.get(f"https://127.0.0.1:{served.port}/").status_code
+            return status, time.monotonic()
+
+        status, asked_at = ask_beside(ask)
+        assert status == 200
+        assert time.monotonic() - asked_at < 15
 
 
 def test_a_door_beside_a_plain_server(tmp_path):

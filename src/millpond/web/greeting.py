@@ -99,7 +99,12 @@ class TlsListener:
                 if first == _HANDSHAKE:
                     is_ours = False  # From here on the transport closes it.
                     await self._loop.connect_accepted_socket(
-                        self._make, taken, ssl=self._context, ssl_handshake_timeout=self._seconds
+                        self._make,
+                        taken,
+                        ssl=self._context,
+                        ssl_handshake_timeout=self._seconds,
+                        # One that waits in somebody's pool does not read our goodbye.
+                        ssl_shutdown_timeout=_BREATH_SECONDS,
                     )
                 elif first:
                     await self._tell(taken)

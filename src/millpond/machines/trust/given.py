@@ -15,8 +15,8 @@ from millpond.machines.trust.rules import fits
 _CERTIFICATE, _KEY = "server.certificate", "server.certificate_key"
 
 
-def check_given(certificate: Path, key: Path, url: str, now: datetime) -> None:
-    """Refuse a certificate that browsers would refuse, or that is not whole.
+def check_given(certificate: Path, key: Path, url: str, now: datetime) -> datetime:
+    """Refuse a certificate that browsers would refuse, or that is not whole; give its end, UTC.
 
     Args:
         certificate: PEM of it and of those above it, its own first.
@@ -37,6 +37,7 @@ def check_given(certificate: Path, key: Path, url: str, now: datetime) -> None:
             " a certificate of its own authority.",
             faults=faults,
         )
+    return x509.load_pem_x509_certificates(certificate.read_bytes())[0].not_valid_after_utc
 
 
 def load_into(context: ssl.SSLContext, certificate: Path, key: Path) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from millpond.ground.errors import MillpondError
+from millpond.ground.findings import Finding
 from millpond.ground.settings import Settings
 from millpond.ground.tls import Identity
 from millpond.machines.authority import Authority
@@ -35,10 +36,10 @@ class HostTls:
         self._own: list[ssl.SSLContext] = []
         server = settings.server
         self._given = Path(server.certificate), Path(server.certificate_key)
-        self._given_at = 0.0
+        self._given_at, self._given_until = 0.0, now
         self.context: ssl.SSLContext | None = None
         if way == "given":
-            check_given(*self._given, server.url, now)
+            self._given_until = check_given(*self._given, server.url, now)
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.minimum_version = ssl.TLSVersion.TLSv1_2
             load_into(self.context, *self._given)
@@ -69,6 +70,11 @@ class HostTls:
             return {"certificate": str(self._given[0].absolute())}
         return {"authority": str(self.authority.path)} if self.way == "own" else {}
 
+    def find(self, url: str, now: datetime) -> Finding:
+        """Say how the server is reached at this address, and whether that goes on."""
+        left = self._given_until - now
+        return rules.finding_of(self.way, url, self.authority.fingerprint, left)
+
     def refresh(self, now: datetime) -> None:
         """Renew what is due, and take a given certificate up that has changed on the disk."""
         if self._own:
@@ -84,7 +90,7 @@ class HostTls:
         if changed_at == self._given_at:
             return
         try:
-            check_given(*self._given, self._settings.server.url, now)
+            self._given_until = check_given(*self._given, self._settings.server.url, now)
             load_into(context, *self._given)
         except (MillpondError, OSError) as fault:
             log.error("The changed certificate is not taken up: %s", fault)  # noqa: TRY400 - told.

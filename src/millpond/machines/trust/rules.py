@@ -1,6 +1,7 @@
 """Decide how a server speaks, which names its certificate holds, and what is said about both."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from millpond.ground.errors import Fault, InvalidError
@@ -9,6 +10,7 @@ from millpond.ground.settings import ClusterSettings, ServerSettings
 from millpond.machines.trust.values import Way
 
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared only.
+SOON = timedelta(days=14)
 NOT_ENCRYPTED = "Not encrypted: passwords and data can be read on their way."
 
 
@@ -117,13 +119,29 @@ def login_line(url: str, fingerprint: str = "") -> str:
     return f"millpond login {url}" + (f" --fingerprint {fingerprint}" if fingerprint else "")
 
 
-def finding_of(way: Way, url: str, fingerprint: str) -> Finding:
-    """Say how the server is reached."""
+def finding_of(way: Way, url: str, fingerprint: str, left: timedelta | None = None) -> Finding:
+    """Say how the server is reached.
+
+    Args:
+        way: how it speaks.
+        url: the address that others reach it by.
+        fingerprint: of its own authority.
+        left: how long a given certificate is still good.
+    """
     if way == "near":
         return Finding("connections", "ok", "plain HTTP, from this machine alone")
     if way == "own":
         told = f"TLS by its own authority, fingerprint {fingerprint}"
         return Finding("connections", "ok", told)
+    if way == "given" and left is not None and left < SOON:
+        words = (
+            f"the certificate ends in {left.days} days" if left > timedelta() else "it has ended"
+        )
+        return Finding(
+            "connections", "warning", f"TLS with the certificate of server.certificate: {words}",
+            "Renew it and put the files in place of the old ones: the server takes them up within"
+            " an hour.",
+        )  # fmt: skip
     if way == "given":
         return Finding("connections", "ok", "TLS with the certificate of server.certificate")
     if url.startswith("https:"):
