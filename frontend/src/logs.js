@@ -55,12 +55,16 @@ function show(root) {
   const found = root.querySelector("[data-log-found]");
   const search = root.querySelector("[data-log-search]");
   const wrap = root.querySelector("[data-log-wrap]");
+  const beside = root.querySelector("[data-log-beside]");
   let next = root.dataset.next;
   let previous = root.dataset.previous;
   let isAtEnd = true; // Whether what is shown reaches to where the log is written.
   let isComplete = "complete" in root.dataset;
   let busy = null;
+  // Whether what all running tasks write comes side by side; else their logs one after the other.
+  let isBeside = "beside" in root.dataset;
   search.hidden = false;
+  beside.closest("label").hidden = !isBeside;
   scrollDown();
 
   function scrollDown() {
@@ -76,6 +80,7 @@ function show(root) {
     for (const name of ["step", "partition"]) {
       if (root.dataset[name]) wanted.set(name, root.dataset[name]);
     }
+    if (isBeside && !path && !wanted.has("before")) wanted.set("beside", "true");
     const answer = await fetch(`${root.dataset.log}${path}?${wanted}`, {
       headers: { Accept: "application/json" },
     });
@@ -154,21 +159,32 @@ function show(root) {
         lines.scrollTop += mark.getBoundingClientRect().bottom - bottom; // What is read stays put.
       }
       next = part.next;
-      isAtEnd = part.text === "" || part.follows !== "" || part.is_complete;
+      isAtEnd = isBeside || part.text === "" || part.follows !== "" || part.is_complete;
       tell(part);
+      if (isBeside && part.is_complete) await inOrder();
       if (isFollowing) scrollDown();
       return part;
     });
 
   const toEnd = () =>
     once(async () => {
-      const part = await ask("", { before: "end", lines: PIECE });
+      const part = await ask("", isBeside ? { lines: PIECE } : { before: "end", lines: PIECE });
       replace(part);
       tell(part);
+      if (isBeside && part.is_complete) await inOrder();
       isAtEnd = true;
       follow.checked = true;
       scrollDown();
     });
+
+  // Once the run has ended its log is shown as it is kept, task by task.
+  async function inOrder() {
+    isBeside = false;
+    beside.closest("label").hidden = true;
+    const part = await ask("", { before: "end", lines: PIECE });
+    replace(part);
+    tell(part);
+  }
 
   // The run has something new. Who has scrolled up reads: nothing moves under their eyes.
   async function hear() {
@@ -205,6 +221,12 @@ function show(root) {
   });
   follow.addEventListener("change", () => {
     if (follow.checked) toEnd();
+  });
+  beside.addEventListener("change", async () => {
+    // An answer under way belongs to the other way of reading.
+    while (busy) await busy.catch(() => {});
+    isBeside = beside.checked;
+    toEnd();
   });
   wrap.addEventListener("change", () => lines.classList.toggle("is-wrapped", wrap.checked));
   newest.addEventListener("click", toEnd);
@@ -276,6 +298,7 @@ function show(root) {
 
   const goTo = (at) =>
     once(async () => {
+      isBeside = beside.checked = false;
       const [before, after] = [
         await ask("", { before: at, lines: 100 }),
         await ask("", { after: at, lines: PIECE }),

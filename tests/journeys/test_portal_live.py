@@ -1,5 +1,7 @@
 """Pages stay live: many tabs of one browser, a server that dies and comes back, nothing retyped."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -129,3 +131,40 @@ def test_lists_home_queue_and_health_show_by_themselves_what_is_new(shots, clien
         client.runs.wait(run, project="lakes")
         for tab in tabs.values():
             assert tab.evaluate("window.isTheSame")
+
+
+@pytest.mark.slow
+def test_the_log_of_a_run_follows_all_running_tasks_and_is_read_back_searched_and_ended(
+    shots, client
+):
+    run = start(client)
+    with shots.browse() as browser:
+        context = shots.open_context(browser, client.url, client.tokens.make("browser").text)
+        page = context.new_page()
+        page.goto(f"{client.url}/projects/lakes/runs/{run}")
+        lines, beside = page.locator("[data-log-lines]"), page.get_by_label("side by side")
+        expect(beside).to_be_checked()
+        # Two tasks write at once, and both show before either has ended for all.
+        expect(page.locator("[data-log-state]")).to_have_text(
+            re.compile("look, partition [0-9]+; look, partition [0-9]+"), timeout=30_000
+        )
+        beside.uncheck()
+        expect(lines).to_contain_text("== look, partition 0 ==")
+        beside.check()
+        expect(lines).to_contain_text("== look, partition 11 ==", timeout=30_000)
+        client.runs.wait(run, project="lakes")
+        expect(beside).to_be_hidden(timeout=20_000)  # Ended: task by task, as it is kept.
+        kept = "".join(f"== look, partition {n} ==\nlooking at {name}\n" for n, name in files())
+        expect(lines).to_have_text(kept, use_inner_text=True)
+        search = page.get_by_label("Text in the log")
+        search.fill("AT 7.TXT")
+        search.press("Enter")
+        found = page.get_by_role("button", name="looking at 7.txt")
+        found.click()
+        expect(lines).to_contain_text("looking at 7.txt")
+        expect(page.locator("[data-log-found] p")).to_have_text("1 line found.")
+
+
+def files() -> list[tuple[int, str]]:
+    """Give partitions and their files, which are ordered by name."""
+    return list(enumerate(sorted(f"{number}.txt" for number in range(12))))

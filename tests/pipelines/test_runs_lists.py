@@ -13,6 +13,7 @@ from millpond.ground.errors import InvalidError, NotAllowedError, NotFoundError
 from millpond.ground.ids import first_id, new_id
 from millpond.pipelines.runs import actions, store
 from millpond.pipelines.runs.logs import reading, searching
+from millpond.pipelines.runs.logs.beside import Places, list_beside, read_beside
 from millpond.pipelines.runs.logs.reading import Scope
 from millpond.pipelines.runs.logs.values import LogPlace
 from millpond.pipelines.runs.staging import task_prefix
@@ -157,6 +158,24 @@ class Log:
         tasks = self.database.read(lambda tx: reading.list_before(tx, self.run, place, wanted))
         return reading.read_backward(self.objects, self.run, tasks, place, lines)
 
+    def beside(self, after=None, lines=10):
+        places = None if after is None else Places.read(after)
+        self.run = self.database.read(lambda tx: actions.get_run(tx, VERA, POND, self.id))
+        tasks = self.database.read(lambda tx: list_beside(tx, self.run, places, Scope()))
+        return read_beside(self.objects, self.run, tasks, places, lines)
+
+    def write(self, number, place, data):
+        prefix = task_prefix(POND, self.id, Try("score", number, 1))
+        self.objects.put(log_key(prefix, place), data)
+
+    def settle(self, *numbers, run="running"):
+        def change(tx):
+            ended = task_table.c.partition.in_(numbers)
+            tx.execute(task_table.update().where(ended).values(state="done"))
+            tx.execute(run_table.update().values(state=run))
+
+        self.database.change(change)
+
     def search(self, text, after="", limit=100):
         place = LogPlace.read(after)
         tasks = self.database.read(lambda tx: reading.list_from(tx, self.run, place, Scope()))
@@ -227,6 +246,40 @@ def test_what_a_task_still_writes_comes_next_and_characters_stay_whole(make_log)
     assert more.text.endswith("\n")
     assert "later" not in more.text
     assert part.text + more.text == log.whole()
+
+
+def test_running_tasks_are_followed_side_by_side_to_the_end(make_log):
+    log = make_log([[b"a\n"], [b"b1\nb2\nb3\n"], [b"c1"]], running=(1, 2))
+    part = log.beside(lines=4)
+    assert part.text == "== score, partition 1 ==\nb2\nb3\n== score, partition 2 ==\nc1"
+    assert part.follows == "score, partition 1; score, partition 2"
+    assert log.beside(part.next).text == ""
+    log.write(2, 1, b" more\n")
+    part = log.beside(part.next)
+    assert part.text == " more\n"  # The same one goes on: no heading.
+    log.write(1, 1, b"b4")
+    log.write(2, 2, b"c3\n")
+    part = log.beside(part.next)
+    assert part.text == "== score, partition 1 ==\nb4\n== score, partition 2 ==\nc3\n"
+    log.write(1, 2, b" and b5\n")
+    log.settle(1)
+    part = log.beside(part.next)
+    assert part.text == "== score, partition 1 ==\n and b5\n"
+    assert (part.follows, part.is_complete) == ("score, partition 2", False)
+    log.settle(2, run="succeeded")
+    part = log.beside(log.beside(part.next).next)
+    assert (part.text, part.is_complete) == ("", True)
+    with pytest.raises(InvalidError, match="no places"):
+        log.beside("1.2.3")
+
+
+def test_tasks_that_begin_later_are_followed_from_their_beginning(make_log):
+    log = make_log([[b"a\n"], [b"b\n"], [b"c\n"]], running=(0,))
+    begun = Places.read(log.beside().next)
+    first = Places(begun.open, 1, begun.last)  # As if the other two had not begun then.
+    part = log.beside(str(first))
+    assert part.text == "== score, partition 1 ==\nb\n== score, partition 2 ==\nc\n"
+    assert log.beside(part.next).text == ""
 
 
 @settings(max_examples=60, deadline=None)

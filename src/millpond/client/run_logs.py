@@ -13,7 +13,7 @@ from millpond.pipelines.runs.logs.values import END, LogMatch, LogMatches, LogPa
 
 _LOOK_SECONDS = 0.4
 _LOOK_ANYWAY_SECONDS = 5.0
-_LINES_MOST = 5_000
+LINES_MOST = 5_000
 
 
 class RunLogs(Room):
@@ -28,6 +28,7 @@ class RunLogs(Room):
         after: str | None = None,
         before: str | None = None,
         lines: int | None = None,
+        beside: bool = False,
         project: str | None = None,
     ) -> LogPart:
         """Read a piece of a run's log.
@@ -38,7 +39,8 @@ class RunLogs(Room):
             partition: only of this partition.
             after: from there on: ``next`` of the answer before; the beginning when left out.
             before: instead, the last ``lines`` before it: ``previous`` of an answer, or ``end``.
-            lines: how many, with ``before``.
+            lines: how many, with ``before`` or ``beside``.
+            beside: what all running tasks write, side by side; the last lines at first.
             project: the project.
         """
         query = {
@@ -47,6 +49,7 @@ class RunLogs(Room):
             "after": after,
             "before": before,
             "lines": lines,
+            "beside": "true" if beside else None,
         }
         return self._transport.read(LogPart, self._in(project, "runs", run_id, "log"), query)
 
@@ -70,7 +73,7 @@ class RunLogs(Room):
                 step=step,
                 partition=partition,
                 before=before,
-                lines=min(left, _LINES_MOST),
+                lines=min(left, LINES_MOST),
                 project=project,
             )
             end = end or part
@@ -87,15 +90,24 @@ class RunLogs(Room):
         step: str | None = None,
         partition: int | None = None,
         after: str | None = None,
+        beside: bool = False,
         project: str | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> Iterator[LogPart]:
-        """Give the pieces of a run's log as they are written, until nothing more will come."""
+        """Give the pieces of a run's log as they are written, until nothing more will come.
+
+        One task after the other, as they began; or, ``beside``, what all running ones write.
+        """
         with contextlib.closing(self._signs_of_life(run_id, project, pause)) as signs:
             while True:
                 try:
                     part = self.log(
-                        run_id, step=step, partition=partition, after=after, project=project
+                        run_id,
+                        step=step,
+                        partition=partition,
+                        after=after,
+                        beside=beside,
+                        project=project,
                     )
                 except BusyError as fault:
                     pause(max(1.0, fault.retry_after_seconds))

@@ -8,6 +8,7 @@ import click
 from millpond.client.call import Call
 from millpond.client.client import Client
 from millpond.client.progress import Progress
+from millpond.client.run_logs import LINES_MOST
 from millpond.client.screen import harmless
 from millpond.pipelines.runs.logs.values import LogPart
 from millpond.pipelines.values import Run
@@ -82,12 +83,20 @@ def _parts(
     follow: bool,
 ) -> Iterator[LogPart]:
     after: str | None = None
+    if tail is not None and follow:
+        last = client.runs.log(
+            run_id, step=step, partition=partition, beside=True, lines=min(tail, LINES_MOST)
+        )
+        if not last.is_complete:
+            yield last
+            yield from client.runs.follow_log(
+                run_id, step=step, partition=partition, after=last.next, beside=True
+            )
+            return
     if tail is not None:
         last = client.runs.tail_log(run_id, tail, step=step, partition=partition)
         yield last
-        if last.is_complete or not follow:
-            return
-        after = last.next
+        return
     if follow:
         yield from client.runs.follow_log(run_id, step=step, partition=partition, after=after)
         return

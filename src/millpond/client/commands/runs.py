@@ -253,7 +253,7 @@ def show_logs(
     output: Path | None,
     overwrite: bool,
 ) -> None:
-    """Show what the steps of the run ID have written, in the order in which its tasks began."""
+    """Show what the run ID wrote, task by task; --tail with --follow: running ones side by side."""
     if sum([follow or tail is not None, search is not None, output is not None]) > 1:
         raise click.UsageError("--search, --output, and --tail or --follow exclude each other.")
     with call.client() as client:

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, Response
 from millpond.people.actions import open_project
 from millpond.pipelines.outputs.routes import Outputs
 from millpond.pipelines.runs import actions, shown
+from millpond.pipelines.runs.logs.beside import list_beside, read_beside
 from millpond.pipelines.runs.logs.reading import Scope, list_before, read_backward
 from millpond.pipelines.runs.logs.values import LogPart
 from millpond.pipelines.runs.shown import Cause, Looked, TasksAsked
@@ -146,6 +147,9 @@ def _facts(
 
 def _tail(visit: Visit, tools: _Tools, looked: Looked, scope: Scope) -> LogPart:
     run = looked.run
+    if looked.is_live and scope.partition is None:
+        running = visit.read(lambda tx: list_beside(tx, run, None, scope))
+        return read_beside(tools.objects, run, running, None, _LINES)
     tasks = visit.read(lambda tx: list_before(tx, run, None, scope))
     return read_backward(tools.objects, run, tasks, None, _LINES)
 

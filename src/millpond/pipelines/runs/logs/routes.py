@@ -9,6 +9,12 @@ from millpond.ground.errors import Fault, InvalidError
 from millpond.lake.downloads import disposition
 from millpond.people.actions import open_project
 from millpond.pipelines.runs import actions
+from millpond.pipelines.runs.logs.beside import (
+    PLACE_LENGTH_MOST,
+    Places,
+    list_beside,
+    read_beside,
+)
 from millpond.pipelines.runs.logs.reading import (
     LINES_MOST,
     MANY,
@@ -51,12 +57,20 @@ def _add_reading(router: APIRouter, objects: ObjectStore) -> None:
         step: Step = None,
         partition: Partition = None,
         after: Annotated[
-            str | None, Query(max_length=40, description="`next` of the answer before.")
+            str | None,
+            Query(max_length=PLACE_LENGTH_MOST, description="`next` of the answer before."),
         ] = None,
         before: Annotated[
             str | None,
             Query(max_length=40, description="`previous` of an answer, or `end` for the newest."),
         ] = None,
+        is_beside: Annotated[
+            bool,
+            Query(
+                alias="beside",
+                description="What all running tasks write, side by side; the last lines at first.",
+            ),
+        ] = False,
         lines: Annotated[
             int | None,
             Query(ge=1, le=LINES_MOST, description=f"At most; {_LINES} with `before`."),
@@ -66,13 +80,17 @@ def _add_reading(router: APIRouter, objects: ObjectStore) -> None:
 
         From `after` on, or the last lines before `before`; an answer holds about 256 KiB at most.
         """
-        if after is not None and before is not None:
+        if before is not None and (after is not None or is_beside):
             raise InvalidError(
                 "A log is read from a place on or before a place.",
-                next_step="Send one of `after` and `before`.",
-                faults=[Fault("before", "can't stand beside after")],
+                next_step="Send one of `after` and `before`; what runs now is only followed.",
+                faults=[Fault("before", "can't stand beside `after` or `beside`")],
             )
         scope = Scope(step, partition)
+        if is_beside:
+            places = None if after is None else Places.read(after)
+            found, tasks = _look_beside(call, project, run, scope, places)
+            return read_beside(objects, found, tasks, places, lines or _LINES)
         if before is None:
             place = LogPlace.read(after or "")
             found, tasks = _look(call, project, run, scope, place)
@@ -143,6 +161,16 @@ def _look_back(
     def look(tx: Transaction) -> tuple[Run, Begun]:
         found = _find(tx, call, project, run)
         return found, list_before(tx, found, place, scope)
+
+    return call.read(look)
+
+
+def _look_beside(
+    call: Call, project: str, run: str, scope: Scope, places: Places | None
+) -> tuple[Run, Begun]:
+    def look(tx: Transaction) -> tuple[Run, Begun]:
+        found = _find(tx, call, project, run)
+        return found, list_beside(tx, found, places, scope)
 
     return call.read(look)
 
