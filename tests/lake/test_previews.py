@@ -163,7 +163,7 @@ def test_images_are_told_by_their_bytes_and_served_as_such(http, look):
     webp = b"RIFF\0\0\0\0WEBPVP8 "
     files = {"a.png": PNG, "b.txt": b"\xff\xd8\xff\xe0", "c.gif": b"GIF89a..", "d.webp": webp}
     svg = {"x.svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'}
-    http.push("d", {**files, **svg, "fake.png": b"<html>"})
+    http.push("d", {**files, **svg, "fake.png": b"<html>", "fake.svg": b"<html><svg "})
     types = {"a.png": "image/png", "b.txt": "image/jpeg", "c.gif": "image/gif",
              "d.webp": "image/webp"}  # fmt: skip
     for path, kind in types.items():
@@ -173,7 +173,15 @@ def test_images_are_told_by_their_bytes_and_served_as_such(http, look):
         assert (shown.headers["content-type"], shown.content) == (kind, files[path])
         assert "sandbox" in shown.headers["content-security-policy"]
         assert shown.headers["x-content-type-options"] == "nosniff"
-    for path in ("x.svg", "fake.png"):
+    drawing = http.get(f"{PLACE}/content/image", params={"path": "x.svg"}, user="vera")
+    assert (drawing.content, drawing.headers["content-type"]) == (svg["x.svg"], "image/svg+xml")
+    found = http.get(f"{PLACE}/content/preview", params={"path": "x.svg"}).json()
+    assert (found["kind"], found["media_type"]) == ("image", "image/svg+xml")
+    # Opened by its own address it is shut in, and nothing of it runs.
+    policy = drawing.headers["content-security-policy"]
+    assert "sandbox" in policy.split("; ")
+    assert "default-src 'none'" in policy
+    for path in ("fake.png", "fake.svg"):
         assert http.get(f"{PLACE}/content/image", params={"path": path}).status_code == 404
         found = http.get(f"{PLACE}/content/preview", params={"path": path}).json()
         assert found["kind"] == "text"

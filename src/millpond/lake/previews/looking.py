@@ -5,6 +5,7 @@ from dataclasses import replace
 from millpond.lake.previews import parquet, rules
 from millpond.lake.previews.values import (
     IMAGE_BYTES,
+    SVG_BYTES,
     TABLE_BYTES,
     TEXT_BYTES,
     Preview,
@@ -13,7 +14,8 @@ from millpond.lake.previews.values import (
 from millpond.lake.values import FileEntry, object_key
 from millpond.storage.port import ObjectStore
 
-_MAGIC_BYTES = 16
+_HEAD_BYTES = 4096
+_SVG = "image/svg+xml"
 
 
 def look_at(objects: ObjectStore, project_id: str, entry: FileEntry) -> Preview:
@@ -38,19 +40,24 @@ def look_at_object(objects: ObjectStore, key: str, entry: FileEntry) -> Preview:
         return replace(preview, kind="image", media_type=media_type)
     if rules.is_parquet(head, objects.get(key, max(0, entry.size - 4), 4)):
         return _look_at_parquet(objects, key, preview)
+    if entry.size <= SVG_BYTES and rules.is_svg(entry.path, head):
+        return replace(preview, kind="image", media_type=_SVG)
     return rules.show(preview, head)
 
 
 def image_type(objects: ObjectStore, project_id: str, entry: FileEntry) -> str:
     """Give the type under which a file may be shown as an image; empty when it is none."""
-    return image_type_of(objects, object_key(project_id, entry.digest), entry.size)
+    return image_type_of(objects, object_key(project_id, entry.digest), entry)
 
 
-def image_type_of(objects: ObjectStore, key: str, size: int) -> str:
+def image_type_of(objects: ObjectStore, key: str, entry: FileEntry) -> str:
     """Give the type under which an object may be shown as an image; empty when it is none."""
-    if size > IMAGE_BYTES:
+    if not 0 < entry.size <= IMAGE_BYTES:
         return ""
-    return rules.image_type(objects.get(key, 0, _MAGIC_BYTES))
+    head = objects.get(key, 0, min(entry.size, _HEAD_BYTES))
+    if entry.size <= SVG_BYTES and rules.is_svg(entry.path, head):
+        return _SVG
+    return rules.image_type(head)
 
 
 def _look_at_parquet(objects: ObjectStore, key: str, preview: Preview) -> Preview:

@@ -27,6 +27,10 @@ _IMAGES = (
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
 )
+_SVG = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>]*>\s*)?<svg[\s>]",
+    re.DOTALL,
+)
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
@@ -47,6 +51,14 @@ def image_type(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     return next((kind for mark, kind in _IMAGES if head.startswith(mark)), "")
+
+
+def is_svg(path: str, head: bytes) -> bool:
+    """Tell a drawing as SVG, by its ending and its first bytes.
+
+    It is a program as well, and shown as an image only: browsers run nothing of an image.
+    """
+    return path.lower().endswith(".svg") and _SVG.match(head) is not None
 
 
 def is_parquet(head: bytes, tail: bytes) -> bool:

@@ -8,6 +8,7 @@ PreviewKind = Literal["text", "table", "image", "none"]
 TEXT_BYTES = 64 << 10
 TABLE_BYTES = 1 << 20
 IMAGE_BYTES = 20 << 20
+SVG_BYTES = 4 << 20
 ROWS, COLUMNS, CELL_CHARACTERS = 100, 50, 300
 
 

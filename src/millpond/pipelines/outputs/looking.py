@@ -1,10 +1,9 @@
-"""Look into what a run left: what the lake can show, and drawings as SVG."""
+"""Look into what a run left, as the lake looks into files; its report has a policy of its own."""
 
 import base64
 import hashlib
 import json
 import re
-from dataclasses import replace
 
 from millpond.lake.previews import looking
 from millpond.lake.previews.values import Preview
@@ -12,29 +11,21 @@ from millpond.lake.values import FileEntry
 from millpond.pipelines.outputs.values import OutputFile
 from millpond.storage.port import ObjectStore
 
-_SVG_BYTES = 4 << 20
-_HEAD_BYTES = 1024
-_SVG = re.compile(
-    rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>]*>\s*)?<svg[\s>]", re.DOTALL
-)
 _STYLE = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 
 
 def look_at_output(objects: ObjectStore, found: OutputFile) -> Preview:
     """Show the beginning of a file: an image, a table, a text, or why nothing."""
-    entry = FileEntry(found.path, found.digest, found.size, found.path_bytes)
-    preview = looking.look_at_object(objects, found.key, entry)
-    if preview.kind == "text" and (media_type := image_type_of(objects, found)):
-        return replace(preview, kind="image", media_type=media_type)
-    return preview
+    return looking.look_at_object(objects, found.key, _entry(found))
 
 
 def image_type_of(objects: ObjectStore, found: OutputFile) -> str:
     """Give the type under which a file may be shown as an image; empty when it is none."""
-    if found.path.lower().endswith(".svg") and found.size <= _SVG_BYTES:
-        head = objects.get(found.key, 0, min(found.size, _HEAD_BYTES))
-        return "image/svg+xml" if _SVG.match(head) else ""
-    return looking.image_type_of(objects, found.key, found.size)
+    return looking.image_type_of(objects, found.key, _entry(found))
+
+
+def _entry(found: OutputFile) -> FileEntry:
+    return FileEntry(found.path, found.digest, found.size, found.path_bytes)
 
 
 def policy_of_report(page: bytes) -> str:
