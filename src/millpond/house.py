@@ -43,6 +43,7 @@ from millpond.machines.cluster import Cluster, open_cluster
 from millpond.machines.door.app import build_door
 from millpond.machines.door.data import LockText
 from millpond.machines.door.opening import data_routers, make_hearing, open_engine, open_secret
+from millpond.machines.findings import scheduler_finding
 from millpond.machines.meters import Sampler
 from millpond.machines.trust.addresses import first_address
 from millpond.machines.trust.host import HostTls
@@ -310,8 +311,10 @@ def installation_of(house: House) -> Installation:
     opened = {name: getattr(house, name) for name in names}
 
     def find() -> list[Finding]:
-        reached = house.tls.find(house.url, datetime.now(UTC))
-        return [reached, *house.database.read(lambda tx: find_faults(tx, house.cluster))]
+        found = [house.tls.find(house.url, datetime.now(UTC))]
+        if isinstance(house.engine, JoinedEngine):
+            found.append(scheduler_finding(house.engine.reason, house.data / "cluster"))
+        return [*found, *house.database.read(lambda tx: find_faults(tx, house.cluster))]
 
     return Installation(version_of("millpond"), environ=os.environ, findings=find, **opened)
 

@@ -27,7 +27,7 @@ def test_the_cluster_is_seen_at_a_glance(node_site: NodeSite) -> None:
     node_site.source.beat("owl", meters={**METERS, "load1": 36.8}, running=("r/s/0/1",))
     with node_site.site.browser("root") as browser:
         page = text_of(browser.get("/admin/nodes"))
-    for said in ("owl", "✓ up", "1 of ", "9.20", "Held back: load 9.2 per core is above 2.0"):
+    for said in ("owl", "✓ up", "1 of ", "9.20", "! held back load 9.2 per core is above 2.0"):
         assert said in page, said
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from millpond.ground.findings import Finding
 from millpond.machines.rules import silence_in_words
@@ -90,3 +91,21 @@ def _machine_findings(name: str, node: Node) -> Iterable[Finding]:
         why = node.store.reason or "it does not take or give bytes"
         step = f"Look at the disk of {node.facts.data_disk} on {node.address}."
         yield Finding(name, "fault", f"its data disk has failed: {why}", step)
+
+
+def scheduler_finding(reason: str, folder: Path) -> Finding:
+    """Say whether the scheduler answers, and how to start it.
+
+    Args:
+        reason: why no node can be used now, as the engine says it; empty when all is well.
+        folder: the scheduler's own, below the data folder.
+    """
+    if not reason:
+        return Finding("scheduler", "ok", "answers")
+    return Finding(
+        "scheduler",
+        "fault",
+        reason,
+        "Start it on the host: `systemctl start millpond-scheduler`, or `python -m"
+        f" millpond.engine.cluster.scheduler --folder {folder}`. Tasks wait meanwhile.",
+    )
