@@ -55,6 +55,7 @@ from millpond.machines.values import NodeFacts
 from millpond.storage.nodes.client import NodeClient
 from millpond.storage.nodes.disk import NodeDisk
 from millpond.storage.nodes.receipts import ReceiptSigner
+from millpond.storage.nodes.scrubbing import Scrubber
 from millpond.storage.nodes.serving import DataServer, build_data_app
 from millpond.storage.nodes.tokens import TokenChecker
 from millpond.storage.nodes.values import DiskFacts
@@ -157,6 +158,9 @@ class Node:
         self._stack.callback(listening.close)
         self._stack.callback(server.stop)
         server.start()
+        scrubber = Scrubber(self._disk)
+        self._stack.callback(scrubber.stop)
+        scrubber.start()
         return int(listening.getsockname()[1])
 
     # What it tells and is told ---------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 from millpond.storage.database import Database
 from millpond.storage.nodes import store as sql
+from millpond.storage.nodes.removal import forget, why_not_removed
 from millpond.storage.nodes.repair import Repairer
 from millpond.storage.nodes.scrubbing import Scrubber
 from millpond.storage.nodes.values import COPIES, Pace
@@ -538,6 +539,8 @@ def test_a_node_that_is_emptied_gives_its_copies_to_others_before_it_goes(nodes,
     leaving = holders(store, "k0")[0]
     store.database.change(lambda tx: store.ledger.note_draining(tx, leaving, is_draining=True))
 
+    before = store.database.read(lambda tx: why_not_removed(tx, leaving))
+    assert "fewer than 2 copies" in before
     assert repairer.work_once() > 0
     nodes.age(store, HOUR + 1)
     repairer.work_once()
@@ -547,7 +550,8 @@ def test_a_node_that_is_emptied_gives_its_copies_to_others_before_it_goes(nodes,
         assert store.get(key) == value
     store.put("after", b"after")
     assert leaving not in holders(store, "after")
-    store.database.change(lambda tx: store.ledger.forget_node(tx, leaving))
+    assert store.database.read(lambda tx: why_not_removed(tx, leaving)) == ""
+    store.database.change(lambda tx: forget(tx, leaving))
     assert store.get("k0") == data["k0"]
 
 

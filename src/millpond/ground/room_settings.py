@@ -97,6 +97,10 @@ class ObjectsSettings:
         default=False,
         help_text="Nodes: take data also while only one node can hold it; it is shown as at risk.",
     )
+    accept_restored: bool = setting(
+        default=False,
+        help_text="Nodes: delete what a database restored from an older backup does not know.",
+    )
     cache_bytes: int = setting(
         2 * _GIB, "Nodes: most bytes of the host's own cache of what people fetch.", least=0
     )

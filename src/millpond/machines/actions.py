@@ -215,6 +215,7 @@ def remove_node(
     forced = ", by force" if is_forced else ""
     tell(tx, name, "removed", f"{actor.name} removed it{forced}.")
     note(tx, actor, "node.removed", f"node/{name}", before=row.stage, after={"forced": is_forced})
+    cluster.forget_data(tx, name)
     tx.after_commit(lambda: cluster.presence.forget(name))
     if revoked:
         tx.after_commit(cluster.revoked.refresh)

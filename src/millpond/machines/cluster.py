@@ -23,6 +23,10 @@ def always(_: Transaction, __: str) -> str:
     return ""
 
 
+def nothing_held(_: Transaction, __: str) -> None:
+    """Forget nothing: where no objects lie on nodes."""
+
+
 def no_key() -> str:
     """Give no key: nothing lies on nodes."""
     return ""
@@ -43,7 +47,8 @@ class Cluster:
         revoked: the certificates that nobody takes any more.
         sources: ways to get machines, by name.
         may_remove: says why a node cannot be removed now.
-        token_key: gives the PEM of the public key by which nodes check permits for objects.
+        forget_data: forgets what a node held that was removed.
+        token_key: gives the text of the public key by which nodes check permits for objects.
         is_open: whether this installation runs tasks on nodes, so that machines may join.
     """
 
@@ -57,6 +62,7 @@ class Cluster:
     revoked: RevokedList
     sources: Mapping[str, MachineSource] = field(default_factory=dict)
     may_remove: MayRemove = always
+    forget_data: Callable[[Transaction, str], None] = nothing_held
     token_key: Callable[[], str] = no_key
     is_open: bool = True
 

@@ -40,7 +40,8 @@ def _copies(health: StoreHealth) -> Iterator[Finding]:
             "backup",
             "warning",
             f"The database seems older than the nodes' disks: {health.guard}. Nothing is deleted.",
-            "If it was restored from a backup on purpose, confirm it on the page of the nodes.",
+            "If it was restored from a backup on purpose, start the server once with"
+            " objects.accept_restored; what the backup does not know is then deleted after a day.",
         )
     if health.missing:
         keys = ", ".join(health.missing_keys[:5])

@@ -84,6 +84,8 @@ def open_nodes(
         pace=Pace(suspect=cluster.suspect_seconds, lost=cluster.lost_seconds),
         allow_one_copy=chosen.allow_one_copy,
     )
+    if chosen.accept_restored:
+        database.change(ledger.confirm)
     return NodeStore(
         database,
         ledger,

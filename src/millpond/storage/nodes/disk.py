@@ -148,7 +148,7 @@ class NodeDisk:
                 f"The node {self.node!r} remembers more than the server's database: nothing is"
                 " deleted.",
                 next_step="The database was restored from an older backup; an administrator has to"
-                " confirm it first.",
+                " confirm it first by objects.accept_restored.",
             )
         path = self._path(digest)
         with self._naming, suppress(FileNotFoundError):

@@ -228,10 +228,6 @@ class Ledger:
         """Empty a node, or stop emptying it: its copies are made again elsewhere."""
         store.update_place(tx, name, is_draining=is_draining)
 
-    def forget_node(self, tx: Transaction, name: str) -> None:
-        """Forget a node that was removed, and the copies on it."""
-        store.drop_place(tx, name)
-
     def guard(self, tx: Transaction) -> str:
         """Give why nothing is deleted; empty when things are as they should be."""
         return store.find_fact(tx, GUARD) or ""

@@ -1,6 +1,7 @@
 """Read a node's whole data disk from time to time, so that rot is found while there are copies."""
 
 import logging
+import secrets
 import threading
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Scrubber:
         """End after the object that is being read."""
         self._stopping.set()
         if self._thread.ident is not None:
-            self._thread.join(60)
+            self._thread.join(10)
 
     def work_once(self) -> Scrubbed:
         """Read all objects once; damaged ones are set aside, and their number is told.
@@ -48,6 +49,9 @@ class Scrubber:
             DiskGoneError: the disk is not there.
         """
         everything = list(self._disk.inventory())
+        # Not always from the first one: a node that is often started anew would never come far.
+        start = secrets.randbelow(len(everything) + 1)
+        everything = everything[start:] + everything[:start]
         # A tenth faster than needed, so that what is new on the way fits in as well.
         total = sum(each.size for each in everything)
         speed = max(self._least, 1.1 * total / (self._days * _DAY))

@@ -281,6 +281,32 @@ def count_few(tx: Transaction, living: Collection[str], least: int) -> tuple[int
     return (0, 0) if row is None else (int(row.few), int(row.none))
 
 
+def count_only_on(
+    tx: Transaction, node: str, others: Collection[str], enough: int
+) -> tuple[int, int]:
+    """Count what has a good copy on a node and too few on these others; give their bytes too."""
+    good = _good_on(others, others)
+    query = (
+        sa.select(
+            sa.func.count().label("number"),
+            sa.func.coalesce(sa.func.sum(object_digest.c.size), 0).label("bytes"),
+        )
+        .select_from(
+            object_digest.join(
+                object_replica, object_replica.c.digest == object_digest.c.digest
+            ).outerjoin(good, good.c.digest == object_digest.c.digest)
+        )
+        .where(
+            object_digest.c.state == "live",
+            object_replica.c.node == node,
+            object_replica.c.state == "ok",
+            sa.func.coalesce(good.c.living, 0) < enough,
+        )
+    )
+    row = tx.one(query)
+    return (0, 0) if row is None else (int(row.number), int(row.bytes))
+
+
 def list_missing(tx: Transaction, living: Collection[str], limit: int) -> list[str]:
     """Give digests without any good copy on a living node."""
     good = _good_on(living, living)
