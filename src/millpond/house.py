@@ -60,6 +60,7 @@ from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
 from millpond.storage.database import Database, Transaction
+from millpond.storage.nodes.removal import forget, why_not_removed
 from millpond.storage.nodes.repair import Repairer
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.tokens import open_signer
@@ -193,6 +194,8 @@ def _open_cluster(
         version=opened.version,
         installation=lambda: tls.authority.fingerprint,
     )
+    if settings.objects.kind == "nodes":
+        opened = replace(opened, may_remove=why_not_removed, forget_data=forget)
     return replace(
         opened, token_key=lambda: open_signer(data / "keys").public, sources={"ssh": ssh}
     )
