@@ -192,8 +192,11 @@ def test_a_gateway_is_only_on_the_host_and_the_rest_keeps_to_its_share() -> None
     assert not rules.fits(gateway, node)
     assert not rules.fits(make_task(), host)
     assert rules.fits(make_task(), replace(host, free_ordinary_slots=1))
+    small = make_node("small", 1, 1)
     with pytest.raises(InvalidError, match="largest node has 1"):
-        rules.check_can_ever_fit(make_task(cpu_slots=2), [host])
+        rules.check_can_ever_fit(make_task(cpu_slots=2), [host, small])
+    # Without any node, as when the scheduler is started anew, the task waits for them.
+    rules.check_can_ever_fit(make_task(cpu_slots=2), [host])
     with pytest.raises(InvalidError, match="own machine only"):
         rules.check_can_ever_fit(gateway, [node])
 

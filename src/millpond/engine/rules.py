@@ -219,6 +219,9 @@ def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
             "A task with a gateway runs on the server's own machine only, which runs none here.",
             next_step="This is a defect of Millpond; please report it with the task's id.",
         )
+    has_nodes = any(not node.is_host for node in nodes)
+    if not (task.grants.gateway or has_nodes) and any(n.ordinary_slots is not None for n in nodes):
+        return  # All nodes are away now: they come back, and until then the task waits.
     for name, asked, most in (
         ("slots", limits.cpu_slots, max((_slots_for(task, n) for n in nodes), default=0)),
         ("memory_bytes", limits.memory_bytes, max((n.memory_bytes for n in nodes), default=0)),
