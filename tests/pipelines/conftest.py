@@ -59,15 +59,19 @@ def add_people(database):
 class World:
     """A server without HTTP: database, objects, engine, jobs; all real."""
 
-    def __init__(self, database, objects, folder, pace=PACE, poll=0.05, **engine):
+    def __init__(self, database, objects, folder, pace=PACE, poll=0.05, open_engine=None, **engine):
         self.database, self.objects = database, objects
         self.box = SecretBox(b"b" * 32)
-        self.engine = LocalEngine(
-            ObjectTransfer(objects),
-            folder / "scratch",
-            slots=2,
-            unisolated=lambda: Unisolated(is_allowed=True),
-            **engine,
+        self.engine = (
+            open_engine()
+            if open_engine
+            else LocalEngine(
+                ObjectTransfer(objects),
+                folder / "scratch",
+                slots=2,
+                unisolated=lambda: Unisolated(is_allowed=True),
+                **engine,
+            )
         )
         self.dispatcher = Dispatcher(self.engine)
         self.builder = UvBuilder(
@@ -104,9 +108,14 @@ class World:
         return secret_values(tx, project_id, names, box=self.box)
 
     def close(self):
+        self.leave()
+        self.engine.close()
+
+    def leave(self):
+        """Stop as a server does: what outlives it goes on."""
         self.pool.stop(5)
         self.dispatcher.close()
-        self.engine.close()
+        self.engine.leave()
 
     def keep(self, files):
         """Store files (path, text or bytes, to content); give their manifest and its key."""
@@ -159,6 +168,9 @@ class World:
     def run(self, what="sample", inputs=None, **parameters):
         return self.wait(self.start(what, inputs, **parameters).id)
 
+    def cancel(self, run_id):
+        return self.database.change(lambda tx: runs.cancel_run(tx, ANA, POND, run_id))
+
     def get(self, run_id):
         return self.database.read(lambda tx: runs.get_run(tx, ANA, POND, run_id))
 
@@ -207,6 +219,12 @@ def world(people, folder_store, tmp_path):
     made = World(people, folder_store, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def make_world(people, folder_store, tmp_path):
+    """Give what opens one server after another on the same database and objects."""
+    return lambda **facts: World(people, folder_store, tmp_path, **facts)
 
 
 @pytest.fixture

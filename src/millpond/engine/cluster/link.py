@@ -6,6 +6,7 @@ Dask is loaded when the first one is made, so that a server without nodes does n
 # mypy: allow-untyped-calls
 # Dask has types for a part of its functions only.
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
@@ -40,6 +41,7 @@ class Link:
         from distributed import Client
 
         dask.config.set(CONFIGURATION)
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # We tell of losses.
         self._on_finished = on_finished
         self._futures: dict[str, Any] = {}
         self._numbers = count()
@@ -139,6 +141,8 @@ class Link:
             self._client.close(timeout=2)
 
     def _ask(self, name: str, **facts: Any) -> Any:
+        if not self.is_alive:  # Dask would try to connect again for some seconds.
+            raise OSError("the connection to the scheduler is gone")
         try:
             return self._client.sync(
                 getattr(self._client.scheduler, name), callback_timeout=_ANSWER_SECONDS, **facts

@@ -79,7 +79,7 @@ class Watcher:
             lost = list(self._desk.books.flights.values())
         self.reason = f"The scheduler does not answer: {words}" if link else words
         if link is not None:
-            _log.warning("the connection to the scheduler is gone: %s", fault)
+            _log.warning("lost the scheduler: %s", fault)
             link.close()
         if time.monotonic() - self._away_since > _GONE_SECONDS:
             for flight in lost:

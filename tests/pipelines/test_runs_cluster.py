@@ -1,0 +1,175 @@
+"""Runs on nodes: a server that stops leaves its tasks to the next one, a lost node costs no run."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+CONTRACTS = str(Path(__file__).parents[1] / "contracts")
+sys.path.insert(0, CONTRACTS)
+try:
+    from cluster_rig import Cluster
+finally:
+    sys.path.remove(CONTRACTS)
+
+WAITING = '''
+import time
+from typing import Annotated
+from millpond import Files, Param, Table, pipeline, step
+
+@step(map=True, files_per_task=1, memory="128 MiB")
+def look(files: Files, seconds: Annotated[float, Param(ge=0)] = 0.0) -> Table:
+    for file in files:
+        time.sleep(seconds)
+        yield {"path": file.name, "size": file.size}
+
+@step(memory="128 MiB")
+def count(rows: Table) -> Table:
+    return [{"count": len(list(rows))}]
+
+@pipeline
+def sizes(files: Files, seconds: float = 0.0):
+    """Look at files, slowly."""
+    rows = look(files, seconds=seconds)
+    return {"rows": rows, "count": count(rows)}
+'''
+FILES = 10
+
+
+@pytest.fixture
+def cluster(tmp_path, folder_store):
+    made = Cluster(tmp_path)
+    made.store = tmp_path / "objects"
+    try:
+        made.start_scheduler()
+        made.start_node("n1")
+        made.start_node("n2")
+        yield made
+    finally:
+        made.close()
+
+
+def open_world(cluster, make_world, nodes=2):
+    return make_world(open_engine=lambda: cluster.make_engine(nodes))
+
+
+def fill(world):
+    version = world.push(WAITING)
+    assert version.state == "ready", version.reason
+    world.push_data("docs", {f"{number}.txt": "x" * number for number in range(FILES)})
+
+
+def start_and_wait_for_tasks(world, seconds):
+    run = world.start("sample", {"files": "docs"}, seconds=seconds)
+    world.until(
+        lambda: world.tasks(run.id),
+        lambda tasks: sum(task.state == "running" for task in tasks) >= 4,
+    )
+    world.until(world.engine.nodes, lambda nodes: all(node.free_slots == 0 for node in nodes))
+    return run
+
+
+def check_once(world, run):
+    assert run.state == "succeeded", run.reason
+    assert run.progress.items_done == FILES
+    tasks = world.tasks(run.id)
+    done = Counter((task.step, task.partition) for task in tasks if task.state == "done")
+    assert done == {**{("look", number): 1 for number in range(FILES)}, ("count", 0): 1}
+    return tasks
+
+
+def test_a_server_that_stops_leaves_its_tasks_to_the_next(cluster, make_world):
+    first = open_world(cluster, make_world)
+    try:
+        fill(first)
+        run = start_and_wait_for_tasks(first, seconds=1.5)
+    finally:
+        first.leave()
+    second = open_world(cluster, make_world)
+    try:
+        tasks = check_once(second, second.wait(run.id))
+        started_twice = [task for task in tasks if task.node and task.state != "done"]
+        assert started_twice == [], "what ran on a node was run again"
+        assert {task.node for task in tasks if task.state == "done"} == {"n1", "n2"}
+    finally:
+        second.close()
+
+
+@pytest.mark.slow
+def test_what_ended_while_no_server_ran_counts(cluster, make_world):
+    first = open_world(cluster, make_world)
+    try:
+        fill(first)
+        run = start_and_wait_for_tasks(first, seconds=1.0)
+        under_way = {
+            (task.step, task.partition) for task in first.tasks(run.id) if task.state == "running"
+        }
+    finally:
+        first.leave()
+    other = cluster.make_engine(2)
+    first.until(other.nodes, lambda nodes: all(node.free_slots == 2 for node in nodes))
+    other.leave()
+    second = open_world(cluster, make_world)
+    try:
+        tasks = check_once(second, second.wait(run.id))
+        done_at_first = {(t.step, t.partition) for t in tasks if t.attempt == 1 and t.node}
+        assert len(done_at_first & under_way) >= 4
+    finally:
+        second.close()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_cancelled_while_no_server_runs_is_stopped_on_the_nodes(cluster, make_world):
+    first = open_world(cluster, make_world)
+    try:
+        fill(first)
+        run = start_and_wait_for_tasks(first, seconds=100)
+    finally:
+        first.leave()
+    first.cancel(run.id)
+    second = open_world(cluster, make_world)
+    try:
+        assert second.wait(run.id).state == "cancelled"
+        second.until(
+            second.engine.nodes,
+            lambda nodes: all(node.free_slots == node.slots for node in nodes),
+            seconds=10,
+        )
+    finally:
+        second.close()
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_costs_a_run_nothing_but_time(cluster, make_world):
+    world = open_world(cluster, make_world)
+    try:
+        fill(world)
+        run = start_and_wait_for_tasks(world, seconds=1.0)
+        cluster.kill("n1")
+        tasks = check_once(world, world.wait(run.id))
+    finally:
+        world.close()
+    lost = [task for task in tasks if task.state == "failed"]
+    assert lost
+    assert all("n1 was lost" in task.reason and task.node == "n1" for task in lost)
+    by_node = Counter(task.node for task in tasks if task.state == "done")
+    assert by_node["n2"] >= len(lost)
+    assert all(task.log_bytes >= 0 for task in tasks if task.state == "done")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_started_anew_costs_a_run_what_was_under_way(cluster, make_world):
+    world = open_world(cluster, make_world)
+    try:
+        fill(world)
+        run = start_and_wait_for_tasks(world, seconds=1.0)
+        cluster.kill("scheduler")
+        for name in ("n1", "n2"):
+            assert cluster.processes[name].wait(30) is not None
+        cluster.start_scheduler()
+        for name in ("n1", "n2"):
+            cluster.start_node(name)
+        check_once(world, world.wait(run.id))
+    finally:
+        world.close()
