@@ -316,7 +316,7 @@ def installation_of(house: House) -> Installation:
     def find() -> list[Finding]:
         found = [house.tls.find(house.url, datetime.now(UTC))]
         if isinstance(house.engine, JoinedEngine):
-            found.append(scheduler_finding(house.engine.reason, house.data / "cluster"))
+            found.append(scheduler_finding(house.engine.reason, house.data))
         return [*found, *house.database.read(lambda tx: find_faults(tx, house.cluster))]
 
     return Installation(version_of("millpond"), environ=os.environ, findings=find, **opened)

@@ -93,12 +93,12 @@ def _machine_findings(name: str, node: Node) -> Iterable[Finding]:
         yield Finding(name, "fault", f"its data disk has failed: {why}", step)
 
 
-def scheduler_finding(reason: str, folder: Path) -> Finding:
+def scheduler_finding(reason: str, data: Path) -> Finding:
     """Say whether the scheduler answers, and how to start it.
 
     Args:
         reason: why no node can be used now, as the engine says it; empty when all is well.
-        folder: the scheduler's own, below the data folder.
+        data: the server's data folder.
     """
     if not reason:
         return Finding("scheduler", "ok", "answers")
@@ -107,5 +107,6 @@ def scheduler_finding(reason: str, folder: Path) -> Finding:
         "fault",
         reason,
         "Start it on the host: `systemctl start millpond-scheduler`, or `python -m"
-        f" millpond.engine.cluster.scheduler --folder {folder}`. Tasks wait meanwhile.",
+        f" millpond.engine.cluster.scheduler --folder {data}/cluster --authority"
+        f" {data}/keys/authority.crt`. Tasks wait meanwhile.",
     )

@@ -8,6 +8,7 @@ from millpond.engine import rules
 from millpond.engine.cluster.engine import DaskEngine
 from millpond.engine.local import LocalEngine
 from millpond.engine.port import OnDone, OnProgress
+from millpond.engine.probe import Machine
 from millpond.engine.values import NodeInfo, TaskProgress, TaskReport, TaskSpec
 from millpond.ground.errors import BusyError
 
@@ -33,6 +34,11 @@ class JoinedEngine:
         self._ordinary = ordinary_slots
         self._taken: dict[str, float] = {}  # Slots that tasks without a gateway have there.
         self._lock = threading.Lock()
+
+    @property
+    def machine(self) -> Machine:
+        """What the server's own machine can do."""
+        return self.local.machine
 
     @property
     def reason(self) -> str:
