@@ -116,11 +116,13 @@ def bring_up(given: argparse.Namespace, board: Board) -> int:
     host.write()
     path = config_path(os.environ)  # From now on the commands of this account find the server.
     write_config(path, read_config(path).with_data_folder(plan.folder))
+    is_new = host.is_new
     with host.start(kit) as client:
         board.line("host", "server", f"answers at {client.url}", "done")
-        is_new = client.account.is_setup_needed()
         me = client.account.me().user.name  # The key file makes the first administrator.
         link = client.users.make_reset_link(me).link if is_new else ""
+        if link:
+            board.line("host", "you", f"are the first administrator, {me}: {link}", "done")
         outcomes = add_all(lines, client, plan.folder, board)
         say_end(plan, client, outcomes, me, link)
     return 0 if all(each.is_good for each in outcomes) else 1

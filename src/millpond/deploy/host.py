@@ -103,6 +103,11 @@ class Host:
         self.plan, self._wheelhouse, self._say = plan, wheelhouse, say
         self._here = Here()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether this machine was never the host of this data folder before."""
+        return not (self.plan.folder / "running").exists()
+
     def check(self) -> Facts:
         """Look whether this machine can be a host; nothing is changed.
 

@@ -82,6 +82,8 @@ class Wheelhouse:
             facts["version"] = version_of("millpond")
             facts["wheel"] = {"name": made.name, "sha256": digest_of(made)}
             self._made = made
+            for key in facts.get("targets", {}):
+                self._write_lock(facts, key)
             return made
 
     def gather(self, machine: str, python: str) -> None:
@@ -115,6 +117,8 @@ class Wheelhouse:
             self._check_against(lock, files)
             self._take_uv(machine, files)
             targets[f"{machine}-{python}"] = {"lock": digest, "files": files, "text": chosen}
+            if "wheel" in facts:
+                self._write_lock(facts, f"{machine}-{python}")
 
     def gather_debs(self) -> str:
         """Fetch Python and bubblewrap as Debian packages, with all they need, where apt is here.
@@ -149,18 +153,22 @@ class Wheelhouse:
         files: dict[str, str] = {**held["files"], own["name"]: own["sha256"]}
         if broken := self._missing(files):
             raise self._lacks(f"{', '.join(broken[:5])} (missing or damaged)", key)
-        text = held["text"] + (
-            f"millpond=={facts['version']} \\\n    --hash=sha256:{own['sha256']}\n"
-        )
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        lock, digest = self._write_lock(facts, key)
+        paths = {name: self.folder / "wheels" / name for name in files}
+        paths |= {"lock.txt": lock, "uv": self.folder / "bin" / f"uv-{machine}"}
+        return Kit(facts["version"], f"{facts['version']}-{digest[:8]}", paths)
+
+    def _write_lock(self, facts: dict[str, Any], key: str) -> tuple[Path, str]:
+        """Write the lock of a kind of machine, our own wheel included; give it and its digest."""
+        own, version = facts["wheel"]["sha256"], facts["version"]
+        text = facts["targets"][key]["text"]
+        text += f"millpond=={version} \\\n    --hash=sha256:{own}\n"
         lock = self.folder / f"lock-{key}.txt"
         if not lock.exists() or lock.read_text() != text:
             making = self.folder / f".lock-{key}-{os.getpid()}"
             making.write_text(text)
             making.replace(lock)
-        paths = {name: self.folder / "wheels" / name for name in files}
-        paths |= {"lock.txt": lock, "uv": self.folder / "bin" / f"uv-{machine}"}
-        return Kit(facts["version"], f"{facts['version']}-{digest[:8]}", paths)
+        return lock, hashlib.sha256(text.encode()).hexdigest()
 
     def find_debs(self, kind: str) -> dict[str, Path]:
         """Give the Debian packages for a release and machine by name; none when there are none.
