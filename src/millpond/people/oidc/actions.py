@@ -12,7 +12,7 @@ from millpond.people.oidc import rules, store
 from millpond.people.oidc.provider import Provider
 from millpond.people.oidc.values import Claims, Identity
 from millpond.people.values import Device, NewToken, User
-from millpond.people.ways import refuse_no_way_in
+from millpond.people.ways import refuse_another, refuse_no_way_in
 from millpond.storage.database import Transaction
 
 _IDENTITIES_MOST = 20
@@ -36,17 +36,15 @@ def refuse_link(tx: Transaction, actor: Actor) -> None:
         NotAllowedError: the caller came with a token that is limited.
         ConflictError: there are very many.
     """
-    require(tx, actor, "token.write")
-    if actor.scopes is not None:
-        raise NotAllowedError(
-            "A token with scopes cannot link an account, which would allow more than it.",
-            next_step="Sign in with your password first.",
-        )
-    if store.count_identities(tx, actor.user_id) >= _IDENTITIES_MOST:
-        raise ConflictError(
-            f"You have {_IDENTITIES_MOST} linked accounts, which is the most.",
-            next_step="Unlink one that you do not use any more.",
-        )
+    refuse_another(
+        tx,
+        actor,
+        count=store.count_identities(tx, actor.user_id),
+        most=_IDENTITIES_MOST,
+        act="link an account",
+        them="linked accounts",
+        undo="Unlink",
+    )
 
 
 def link(tx: Transaction, actor: Actor, provider: Provider, claims: Claims) -> Identity:

@@ -2,15 +2,15 @@
 
 from millpond.audit.actions import note
 from millpond.ground.actor import Actor
-from millpond.ground.errors import ConflictError, NotAllowedError, NotFoundError
+from millpond.ground.errors import ConflictError, NotFoundError
 from millpond.ground.ids import new_id
 from millpond.ground.page import Page, decode_cursor, make_page
 from millpond.people import rules as people_rules
+from millpond.people import ways
 from millpond.people.accounts.actions import digest_of_token
 from millpond.people.actions import require
 from millpond.people.passkeys import rules, store
 from millpond.people.passkeys.values import Made, Passkey, Place
-from millpond.people.ways import refuse_no_way_in
 from millpond.storage.database import Transaction
 
 
@@ -35,16 +35,15 @@ def refuse_another(tx: Transaction, actor: Actor, name: str) -> None:
     """
     require(tx, actor, "token.write")
     people_rules.refuse("The passkey", rules.faults_of_passkey_name(name))
-    if actor.scopes is not None:
-        raise NotAllowedError(
-            "A token with scopes cannot make a passkey, which would allow more than it.",
-            next_step="Sign in with your password first.",
-        )
-    if store.count_passkeys(tx, actor.user_id) >= rules.PASSKEYS_MOST:
-        raise ConflictError(
-            f"You have {rules.PASSKEYS_MOST} passkeys, which is the most.",
-            next_step="Remove one that you do not use any more.",
-        )
+    ways.refuse_another(
+        tx,
+        actor,
+        count=store.count_passkeys(tx, actor.user_id),
+        most=rules.PASSKEYS_MOST,
+        act="make a passkey",
+        them="passkeys",
+        undo="Remove",
+    )
 
 
 def add_passkey(tx: Transaction, actor: Actor, name: str, place: Place, made: Made) -> Passkey:
@@ -78,5 +77,5 @@ def remove_passkey(tx: Transaction, actor: Actor, passkey_id: str) -> None:
             next_step="List your passkeys with `millpond passkey list`.",
             passkey=passkey_id,
         )
-    refuse_no_way_in(tx, actor.user_id)
+    ways.refuse_no_way_in(tx, actor.user_id)
     note(tx, actor, "passkey.removed", f"passkey/{passkey_id}", before={"name": name})
