@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,5 +172,21 @@ def test_a_scheduler_that_is_started_anew_costs_a_run_what_was_under_way(cluster
         for name in ("n1", "n2"):
             cluster.start_node(name)
         check_once(world, world.wait(run.id))
+    finally:
+        world.close()
+
+
+def test_a_run_says_why_its_tasks_wait(make_world):
+    reason = ["its load is 9"]
+    world = make_world()
+    try:
+        fill(world)
+        world.dispatcher._guard = lambda node: replace(node, paused=reason[0])
+        run = world.start("sample", {"files": "docs"})
+        held = world.until(lambda: world.get(run.id), lambda run: run.progress.waits_for)
+        assert held.progress.waits_for == "Every node is held back. local: its load is 9"
+        reason[0] = ""
+        world.dispatcher.wake()
+        assert world.wait(run.id).progress.waits_for == ""
     finally:
         world.close()

@@ -100,7 +100,7 @@ class Dispatcher:
         """
         if self._caps is not None:
             rules.check_caps(task, self._caps)
-        nodes = self._engine.nodes()
+        nodes = self.nodes()
         if nodes and not self._engine.places_itself:
             rules.check_can_ever_fit(task, nodes)
         project, _, user = share.partition("/")

@@ -30,6 +30,10 @@ class Dispatcher(Protocol):
         """End a task, waiting or running; unknown keys are passed over."""
         ...
 
+    def why_waiting(self) -> str:
+        """Say why nothing starts although tasks wait; empty when they wait for one another."""
+        ...
+
     def reattach(self, keys: Iterable[str], on_progress: OnProgress, on_done: OnDone) -> set[str]:
         """Take over tasks that were started before; tell which of them are still there.
 

@@ -225,6 +225,7 @@ class Progress:
         items_done, items_total: files or rows of the map steps planned so far.
         unit: what the items are; ``steps`` where no map step is.
         seconds_left: None until it can be told.
+        waits_for: why its tasks can't start now, in words; empty when they can.
     """
 
     steps_done: int = 0
@@ -235,6 +236,7 @@ class Progress:
     bytes_done: int = 0
     bytes_total: int = 0
     seconds_left: float | None = None
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ def progress_of(run: Run) -> Progress:
     note = f"step {min(done.steps_done + 1, done.steps_total)} of {done.steps_total}"
     if run.state != "running":
         note = run.state
+    elif done.waits_for:
+        note = f"waits: {done.waits_for}"
     if done.items_total:
         return Progress("Running", done.items_done, done.items_total, done.unit, note)
     return Progress("Running", done.steps_done, done.steps_total, "steps", note)

@@ -387,6 +387,7 @@ def _facts(one: Run) -> list[tuple[str, Any]]:
         ("state", one.state),
         ("reason", one.reason),
         ("done", _done_text(one)),
+        ("waits", one.progress.waits_for),
         ("inputs", inputs),
         ("parameters", [f"{name}={value}" for name, value in one.parameters.items()]),
         ("environment", one.environment or "plain Python"),

@@ -10,6 +10,7 @@ import json
 import queue
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,6 +46,7 @@ from millpond.storage.events import publish
 _OUTPUTS_INLINE = 40
 _KILL_SECONDS = 30.0
 _GATHER_SECONDS = 0.05
+_WORDS_MOST = 1000
 _STOPPED = "The server stopped while it ran; it was run again."
 
 
@@ -256,7 +258,9 @@ class Driver:
 
     def _measure(self) -> None:
         elapsed = time.monotonic() - self._began
-        self.progress = measure(self.graph, self._live, self._before, elapsed)
+        waits_for = self._tools.dispatcher.why_waiting() if self.graph.running_count() else ""
+        measured = measure(self.graph, self._live, self._before, elapsed)
+        self.progress = replace(measured, waits_for=waits_for[:_WORDS_MOST])
         if self._before is None and self.progress.items_total:
             self._before = self.progress.items_done
 
