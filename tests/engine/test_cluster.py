@@ -220,16 +220,17 @@ def test_strangers_do_not_get_in(quiet, tmp_path):
             assert b"HTTP/" not in plain.recv(100)
 
 
-def test_a_client_talks_to_the_host_only(cluster):
-    """A node that takes the scheduler's address is not taken for it."""
-    folder = cluster.root / "cluster"
-    node = cluster.node_identity("n1")
+@pytest.mark.parametrize("names", [[], ["host.millpond"]], ids=["own name", "host's name"])
+def test_a_client_talks_to_the_host_only(cluster, names):
+    """A node that takes the scheduler's address is not taken for it, whatever its names are."""
+    folder, own = cluster.root / "cluster", cluster.root / "own"
+    node = cluster.authority.open_identity(cluster.root / "n1", "node", "n1", names, cluster.now)
+    host = cluster.authority.open_identity(own, "host", "here", [], cluster.now)
     cluster.kill("scheduler")
     (folder / "host.crt").write_bytes(node.certificate.read_bytes())
     (folder / "host.key").write_bytes(node.key.read_bytes())
-    own = cluster.authority.open_identity(cluster.root / "own", "host", "here", [], cluster.now)
     cluster.start_scheduler()
-    engine = DaskEngine(cluster.url, own)
+    engine = DaskEngine(cluster.url, host)
     try:
         assert wait_until(lambda: "certificate" in engine.reason, 15), engine.reason
         assert engine.nodes() == []

@@ -3,9 +3,24 @@
 # mypy: allow-untyped-calls
 # Dask has types for a part of its functions only.
 
+import ssl
 from typing import Any
 
-from millpond.ground.tls import HOST_NAME, Identity
+from millpond.ground.tls import HOST_NAME, Identity, peer_of
+
+
+class _HostSocket(ssl.SSLSocket):
+    """A connection that ends at once when it is not the host that answers.
+
+    The name in the certificate is checked as well, but the role is what counts: a node may have
+    been given a certificate for more names than it should have.
+    """
+
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        peer = peer_of(self.getpeercert())
+        if peer is None or peer.role != "host":
+            raise ssl.SSLCertVerificationError("the certificate there is not the host's")
 
 
 def make_security(identity: Identity) -> Any:
@@ -22,6 +37,7 @@ def make_security(identity: Identity) -> Any:
             found: dict[str, Any] = super().get_connection_args(role)
             if role != "scheduler":
                 found["ssl_context"].check_hostname = True
+                found["ssl_context"].sslsocket_class = _HostSocket
                 found["server_hostname"] = HOST_NAME
             return found
 
