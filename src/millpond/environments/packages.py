@@ -39,8 +39,23 @@ _TOLD = ("filename", "hashes", "requires-python", "yanked", "size", "upload-time
 class PackageCache:
     """Pages and files of the package indexes. Safe to share between threads."""
 
-    def __init__(self, folder: Path, indexes: tuple[Index, ...], *, most_bytes: int) -> None:
-        """Ask these indexes, the first that answers first; keep at most so many bytes of files."""
+    def __init__(
+        self,
+        folder: Path,
+        indexes: tuple[Index, ...],
+        *,
+        most_bytes: int,
+        page_seconds: float = _PAGE_SECONDS,
+    ) -> None:
+        """Ask these indexes.
+
+        Args:
+            folder: of this cache alone.
+            indexes: in their order.
+            most_bytes: of files that are kept.
+            page_seconds: how old a page may grow while the index answers.
+        """
+        self._page_seconds = page_seconds
         self._indexes = indexes
         self._accounts = {urlsplit(each.url).netloc: each.account for each in indexes}
         self._pages = folder / "pages"
@@ -124,7 +139,7 @@ class PackageCache:
         url = page_url(index, name)
         kept = self._pages / hashlib.sha256(url.encode()).hexdigest()
         with suppress(OSError, ValueError):
-            if time.time() - kept.stat().st_mtime < _PAGE_SECONDS:
+            if time.time() - kept.stat().st_mtime < self._page_seconds:
                 return list(json.loads(kept.read_bytes()))
         try:
             files = self._ask(url)
