@@ -1,6 +1,7 @@
 """Nodes over a database: they join, beat, fall silent, are drained, removed and cut off."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from millpond.engine.values import NodeInfo
 from millpond.ground.errors import (
     ConflictError,
     InvalidError,
+    MillpondError,
     NotAllowedError,
     NotFoundError,
 )
@@ -61,6 +63,56 @@ def test_a_token_is_good_once(room: Room) -> None:
     assert "was used already, by owl" in fault.message
     with pytest.raises(NotFoundError):
         room.node("kite")
+
+
+def test_of_many_machines_with_one_token_one_gets_in(room: Room) -> None:
+    token = room.token()
+
+    def join(name: str) -> str:
+        try:
+            return room.join(name, token).name
+        except MillpondError as fault:
+            return fault.message
+
+    names = [f"owl{n}" for n in range(8)]
+    with ThreadPoolExecutor(8) as several:
+        said = list(several.map(join, names))
+    [got_in] = set(said) & set(names)
+    assert sum("was used already" in one for one in said) == 7
+    assert room.node(got_in).state == "joining"
+
+
+def test_of_many_machines_with_one_name_one_is_it(room: Room) -> None:
+    tokens = [room.token() for _ in range(6)]
+
+    def come(token: str) -> bool:
+        try:
+            room.beat(room.peer(room.join("owl", token)))
+        except MillpondError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as several:
+        came = sum(several.map(come, tokens))
+    assert came >= 1
+    node = room.node()
+    assert node.state in ("up", "joining")
+    assert node.serial not in room.cluster.revoked.serials
+
+
+def test_a_heartbeat_on_its_way_does_not_bring_a_removed_node_back(room: Room) -> None:
+    peer = room.up()
+    room.change(lambda tx: actions.remove_node(tx, room.root, room.cluster, "owl"))
+    values = {"stage": "joined"}
+    assert not room.change(lambda tx: actions.store.change_member(tx, "owl", values))
+    with pytest.raises(NotAllowedError):
+        room.beat(peer)
+    assert room.node().state == "removed"
+
+
+def test_a_node_that_joined_has_its_bound_before_it_is_heard_of(room: Room) -> None:
+    room.join(token=room.token(slots_most=2))
+    assert room.cluster.presence.guard(info(slots=16.0, free_slots=16.0)).free_slots == 2
 
 
 def test_a_token_is_good_for_an_hour(room: Room) -> None:

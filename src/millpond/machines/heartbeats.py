@@ -138,7 +138,8 @@ def _write(tx: Transaction, cluster: Cluster, row: NodeRow, peer: Peer, told: He
         "serial": peer.serial,
         "seen_at": tx.now,
     }
-    store.change(tx, row.name, values)
+    if not store.change_member(tx, row.name, values):
+        raise removed_error(row.name)
     if row.stage == "joining":
         tell(tx, row.name, "up", "Its first heartbeat came: it takes tasks.")
     elif row.told_state in ("suspect", "lost") or before in ("suspect", "lost"):
@@ -194,7 +195,7 @@ def watch_nodes(tx: Transaction, cluster: Cluster) -> list[str]:
         if state == row.told_state or state not in ("suspect", "lost"):
             continue
         silent = rules.silence_in_words(cluster.presence.silence(row.name) or 0.0)
-        store.change(tx, row.name, {"told_state": state})
+        store.change_member(tx, row.name, {"told_state": state})
         tell(tx, row.name, state, f"{silent[0].upper()}{silent[1:]}: {_MEANING[state]}.")
         found.append(row.name)
     return found

@@ -81,8 +81,11 @@ def check_free(tx: Transaction, cluster: Cluster, name: str) -> NodeRow | None:
     held = store.find(tx, name, lock=True)
     if held is None or held.stage in ("removed", "joining"):
         return held
-    state = state_of(held, cluster)
-    raise ConflictError(
+    raise _taken(name, state_of(held, cluster))
+
+
+def _taken(name: str, state: str) -> ConflictError:
+    return ConflictError(
         f"There is a node {name!r} already; it is {state}.",
         next_step="Choose another name, `--name`; or, if this machine takes its place, remove it"
         f" first: `millpond node remove {name}`.",
@@ -137,12 +140,16 @@ def join_node(
     issued = cluster.authority.sign(csr.encode(), "node", name, (facts.address,), tx.now)
     machine = leave.grants.get("machine", {})
     most = int(leave.grants.get("slots_most", 0)) or max(1, int(facts.slots))
-    _put(tx, name, facts, version, issued, leave.grants, most)
+    values = _values_of(tx, facts, version, issued, leave.grants, most)
+    if held is not None:
+        store.change(tx, name, values)
+    elif not store.add(tx, name, values):
+        raise _taken(name, "joining")
     store.add_certificate(tx, issued.serial, name, issued.expires_at)
     tell(tx, name, "joined", f"It joined from {facts.address}, with {facts.slots:g} slots.")
     after = {"serial": issued.serial, "token": leave.id, "source": machine.get("source", "")}
     note(tx, SYSTEM, "node.joined", f"node/{name}", after=after)
-    tx.after_commit(lambda: cluster.presence.forget(name))
+    tx.after_commit(lambda: cluster.presence.begin(name, slots_most=most))
     return Joined(
         name=name,
         certificate=issued.pem.decode(),
@@ -156,16 +163,15 @@ def join_node(
     )
 
 
-def _put(
+def _values_of(
     tx: Transaction,
-    name: str,
     facts: NodeFacts,
     version: str,
     issued: Issued,
     grants: Mapping[str, Any],
     slots_most: int,
-) -> None:
-    values = {
+) -> dict[str, Any]:
+    return {
         "stage": "joining",
         "is_draining": False,
         "told_state": "joining",
@@ -185,7 +191,6 @@ def _put(
         "seen_at": None,
         "removed_at": None,
     }
-    store.put(tx, name, values)
 
 
 def renew_certificate(tx: Transaction, cluster: Cluster, name: str, csr: str) -> str:

@@ -63,6 +63,11 @@ class Presence:
             seen = self._nodes.setdefault(name, _Seen())
             seen.is_draining, seen.slots_most = is_draining, slots_most
 
+    def begin(self, name: str, *, slots_most: int) -> None:
+        """Take note of a node that has joined now, and forget another that had its name."""
+        with self._lock:
+            self._nodes[name] = _Seen(slots_most=slots_most)
+
     def hear(self, name: str, meters: Meters | None) -> None:
         """Take note of a heartbeat, or of a sample of the host itself."""
         with self._lock:

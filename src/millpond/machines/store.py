@@ -90,11 +90,15 @@ def list_members(tx: Transaction) -> list[NodeRow]:
     return [NodeRow(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
 
 
-def put(tx: Transaction, name: str, values: dict[str, Any]) -> None:
-    """Write a node anew, in the place of one of that name which was removed or never came."""
-    made = tx.insert_new(node, {"name": name, **values}, node.c.name)
-    if made is None:
-        change(tx, name, values)
+def add(tx: Transaction, name: str, values: dict[str, Any]) -> bool:
+    """Write a new node; tell whether no other of that name was written a moment ago."""
+    return tx.insert_new(node, {"name": name, **values}, node.c.name) is not None
+
+
+def change_member(tx: Transaction, name: str, values: dict[str, Any]) -> bool:
+    """Change columns of a node unless it was removed meanwhile; tell whether it was not."""
+    chosen = (node.c.name == name) & (node.c.stage != "removed")
+    return bool(tx.execute(node.update().where(chosen).values(**values)).rowcount)
 
 
 def change(tx: Transaction, name: str, values: dict[str, Any]) -> None:

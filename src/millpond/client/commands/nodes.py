@@ -1,7 +1,5 @@
 """Commands for nodes: look, add, join, drain, remove, mend."""
 
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,9 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from millpond.client.call import FOLDER, Call, shared, yes_option
-from millpond.client.client import Client
 from millpond.client.commands.doctor import write_finding
-from millpond.client.exits import FailedError
+from millpond.client.commands.node_work import follow, follow_all
 from millpond.client.joining import Wanted, join_here, start_command
 from millpond.client.screen import Column, shown, size_text
 from millpond.ground.errors import InvalidError
@@ -21,15 +18,12 @@ from millpond.machines.values import (
     WORKER_PORT,
     Node,
     NodeDetails,
-    NodeWork,
-    WorkLine,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PORT = click.IntRange(1, 65535)
 _name = click.argument("name")
 _label = click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
-_COLOURS = {"failed": "red", "warning": "yellow", "done": "green"}
 
 
 class _Group(click.Group):
@@ -210,7 +204,7 @@ def join(
 
 
 @node.command("add")
-@click.argument("target", metavar="[USER@]HOST")
+@click.argument("targets", metavar="[USER@]HOST...", nargs=-1, required=True)
 @click.option("--key", help="Private key to sign in with, a file on the host.")
 @click.option("--port", type=_PORT, default=22, show_default=True, help="Of its SSH server.")
 @click.option("--data-disk", default="", help="Folder there, on a disk of its own, for data.")
@@ -220,7 +214,7 @@ def join(
 @shared
 def add_node(
     call: Call,
-    target: str,
+    targets: tuple[str, ...],
     key: str | None,
     port: int,
     data_disk: str,
@@ -230,22 +224,28 @@ def add_node(
 ) -> None:
     """Make the machine HOST a node: the server reaches it by SSH, sets it up and joins it.
 
-    Without --key the server signs in with its own key, whose public half `millpond node sources`
-    shows. It may be repeated: what is there already stays.
+    Several are set up at the same time. Without --key the server signs in with its own key, whose
+    public half `millpond node sources` shows. It may be repeated: what is there already stays.
     """
-    user, at, host = target.rpartition("@")
-    with call.client() as client:
-        started = client.nodes.add(
-            host,
-            user=user if at else "root",
-            port=port,
-            key_file=str(Path(key).expanduser().absolute()) if key else "",
-            data_disk=data_disk,
-            name=name,
-            slots=slots,
-            labels=read_labels(labels),
+    if name and len(targets) > 1:
+        raise InvalidError(
+            "One name cannot be that of several machines.",
+            next_step="Leave --name out, or add them one at a time.",
         )
-        follow(call, client, started)
+    given: dict[str, Any] = {
+        "port": port,
+        "key_file": str(Path(key).expanduser().absolute()) if key else "",
+        "data_disk": data_disk,
+        "name": name,
+        "slots": slots,
+        "labels": read_labels(labels),
+    }
+    with call.client() as client:
+        started = []
+        for target in targets:
+            user, at, host = target.rpartition("@")
+            started.append(client.nodes.add(host, user=user if at else "root", **given))
+        follow_all(call, client, started)
 
 
 @node.command("upgrade")
@@ -265,32 +265,6 @@ def follow_work(call: Call, work_id: str) -> None:
     with call.client() as client:
         started = client.nodes.work(work_id)
         follow(call, client, started)
-
-
-def follow(call: Call, client: Client, started: NodeWork) -> None:
-    """Follow a machine's work to its end; Ctrl-C leaves it to the server, and says so.
-
-    Raises:
-        FailedError: it was given up or cancelled.
-    """
-
-    def tell(line: WorkLine) -> None:
-        colour = _COLOURS.get(line.state) if sys.stderr.isatty() else None
-        state = click.style(line.state.ljust(8), fg=colour)
-        call.tell(f"{state} {line.name.ljust(12)} {line.text}")
-
-    try:
-        ended = client.nodes.wait(started, tell, time.sleep)
-    except KeyboardInterrupt:
-        call.tell(f"\nIt goes on without you: `millpond node work {started.id}` looks again.")
-        raise
-    if ended.state != "done":
-        raise FailedError(
-            f"{ended.node}: {ended.reason or ended.state}",
-            next_step=f"Mend what is said, then `millpond job requeue {ended.id}` and `millpond"
-            f" node work {ended.id}`, or ask for it again.",
-        )
-    call.say(f"{ended.node}: done.", ended)
 
 
 @node.command("sources")
