@@ -203,8 +203,11 @@ class NodeDisk:
         target = self._path(digest)
         folder = target.parent
         with self._naming:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.replace(target)
+            try:
+                temporary.replace(target)
+            except FileNotFoundError:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                temporary.replace(target)
         if is_flushed:
             flush(folder)
             for above in (folder.parent, self._mount.objects):

@@ -64,15 +64,14 @@ def list_names(tx: Transaction, prefix: str, after: str, limit: int) -> list[Obj
 
 def add_names(tx: Transaction, entries: Mapping[str, tuple[str, int]]) -> set[str]:
     """Add keys; give those that were new. On PostgreSQL it waits for others adding the same."""
-    added: set[str] = set()
-    for some in _slices(sorted(entries.items())):
-        rows = [
-            {"key": key, "digest": digest, "size": size, "made_at": tx.now}
-            for key, (digest, size) in some
-        ]
-        statement = _insert(tx, object_name).values(rows).on_conflict_do_nothing()
-        added.update(row[0] for row in tx.rows(statement.returning(object_name.c.key)))
-    return added
+    rows = [
+        {"key": key, "digest": digest, "size": size, "made_at": tx.now}
+        for key, (digest, size) in sorted(entries.items())
+    ]
+    if not rows:
+        return set()
+    statement = _insert(tx, object_name).on_conflict_do_nothing().returning(object_name.c.key)
+    return {row.key for row in tx.execute(statement, rows)}
 
 
 def drop_name(tx: Transaction, key: str) -> None:
@@ -100,17 +99,15 @@ def keys_of(tx: Transaction, digests: Sequence[str], limit: int) -> list[str]:
 
 def keep_digests(tx: Transaction, sizes: Mapping[str, int]) -> None:
     """Let these digests live: new ones, and those that were doomed."""
-    for some in _slices(sorted(sizes.items())):
-        rows = [
-            {"digest": digest, "size": size, "state": "live", "made_at": tx.now, "unnamed_at": None}
-            for digest, size in some
-        ]
-        statement = _insert(tx, object_digest).values(rows)
-        tx.execute(
-            statement.on_conflict_do_update(
-                index_elements=["digest"], set_={"state": "live", "unnamed_at": None}
-            )
-        )
+    rows = [
+        {"digest": digest, "size": size, "state": "live", "made_at": tx.now, "unnamed_at": None}
+        for digest, size in sorted(sizes.items())
+    ]
+    statement = _insert(tx, object_digest).on_conflict_do_update(
+        index_elements=["digest"], set_={"state": "live", "unnamed_at": None}
+    )
+    if rows:
+        tx.execute(statement, rows)
 
 
 def lock_living(tx: Transaction, digests: Iterable[str]) -> set[str]:
@@ -181,23 +178,17 @@ def replicas_of(tx: Transaction, digests: Iterable[str]) -> dict[str, list[tuple
     return found
 
 
-def put_replicas(
-    tx: Transaction, copies: Iterable[tuple[str, str]], state: str, *, is_forced: bool = True
-) -> None:
-    """Note copies by digest and node; without force, those that are known stay as they are."""
-    for some in _slices(sorted(set(copies))):
-        rows = [
-            {"digest": digest, "node": node, "state": state, "checked_at": tx.now}
-            for digest, node in some
-        ]
-        statement = _insert(tx, object_replica).values(rows)
-        if is_forced:
-            statement = statement.on_conflict_do_update(
-                index_elements=["digest", "node"], set_={"state": state, "checked_at": tx.now}
-            )
-        else:
-            statement = statement.on_conflict_do_nothing()
-        tx.execute(statement)
+def put_replicas(tx: Transaction, copies: Iterable[tuple[str, str]], state: str) -> None:
+    """Note copies by digest and node, in place of what was known of them."""
+    rows = [
+        {"digest": digest, "node": node, "state": state, "checked_at": tx.now}
+        for digest, node in sorted(set(copies))
+    ]
+    statement = _insert(tx, object_replica).on_conflict_do_update(
+        index_elements=["digest", "node"], set_={"state": state, "checked_at": tx.now}
+    )
+    if rows:
+        tx.execute(statement, rows)
 
 
 def mark_replica(tx: Transaction, digest: str, node: str, state: str, since: str) -> None:
