@@ -465,6 +465,44 @@ def test_a_second_process_of_a_node_is_refused_while_the_first_lives(cluster):
         engine.close()
 
 
+@pytest.mark.slow
+def test_a_node_that_comes_back_takes_the_place_of_its_dead_worker(cluster):
+    """As after a power cut: the scheduler has not missed the old one yet."""
+    cluster.start_node("n1")
+    engine = cluster.make_engine()
+    try:
+        heard = submit(engine, make_task("say; sleep 300"))
+        assert heard.began.wait(20)
+        dead = cluster.processes["dead"] = cluster.processes.pop("n1")
+        dead.send_signal(signal.SIGSTOP)
+        (cluster.root / "n1" / "scratch").rename(cluster.root / "n1" / "of_dead")
+
+        def is_joined():
+            """Be the restart loop of its service."""
+            if "n1" not in cluster.processes or cluster.processes["n1"].poll() is not None:
+                cluster.start_node("n1")
+            return heard.reports
+
+        assert wait_until(is_joined, 14), "it had to wait until the old one was missed"
+        assert heard.reports[0].outcome == "lost"
+        assert submit(engine, make_task("true")).wait().outcome == "done"
+    finally:
+        engine.close()
+
+
+def test_what_is_cancelled_on_its_way_never_runs_on(cluster):
+    cluster.start_node("n1", slots=8)
+    engine = cluster.make_engine()
+    try:
+        tasks = [submit(engine, make_task("sleep 300", f"r/s/{n}/1")) for n in range(8)]
+        for number in range(8):
+            engine.cancel(f"r/s/{number}/1")
+        assert {each.wait(seconds=10).outcome for each in tasks} == {"cancelled"}
+        assert submit(engine, make_task("true", "r/s/0/1")).wait().outcome == "done"
+    finally:
+        engine.close()
+
+
 def test_a_cancel_of_what_another_server_started_reaches_the_node(cluster):
     cluster.start_node("n1")
     engine = cluster.make_engine()

@@ -89,16 +89,22 @@ class Link:
             )
         from distributed import fire_and_forget
 
-        future = self._client.submit(
-            run_task,
-            data,
-            key=(PREFIX, key, next(self._numbers), self._client.id),
-            workers=[address],
-            allow_other_workers=False,
-            pure=False,
-        )
-        self._futures[key] = future
-        fire_and_forget(future)  # It goes on when this server ends.
+        try:
+            future = self._client.submit(
+                run_task,
+                data,
+                key=(PREFIX, key, next(self._numbers), self._client.id),
+                workers=[address],
+                allow_other_workers=False,
+                pure=False,
+            )
+            self._futures[key] = future
+            fire_and_forget(future)  # It goes on when this server ends.
+        except Exception as fault:  # Of any kind, when the connection goes in this moment.
+            raise BusyError(
+                f"The task could not be sent to its node: {fault}",
+                next_step="The task is tried again.",
+            ) from fault
         future.add_done_callback(lambda done: self._on_finished(key, str(done.status)))
 
     def forget(self, key: str) -> None:
