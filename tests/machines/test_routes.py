@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +198,33 @@ def test_without_nodes_machines_are_told_how_to_open(portal_site: Any) -> None:
     with site.client() as client, pytest.raises(ConflictError) as caught:
         client.nodes.make_token()
     assert 'kind = "dask"' in caught.value.next_step
+
+
+def millpond(node_site: NodeSite, *words: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MILLPOND_")}
+    own = {"MILLPOND_URL": node_site.site.url, "MILLPOND_TOKEN": node_site.site.token("root")}
+    command = [sys.executable, "-m", "millpond", "node", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**kept, **own}
+    )
+
+
+def test_several_machines_are_added_by_one_command(node_site: NodeSite) -> None:
+    done = millpond(node_site, "add", "root@127.0.0.1", "localhost", "--label", "room=loft")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "127-0-0-1: done.\nlocalhost: done.\n"
+    assert "127-0-0-1 is up and takes tasks." in done.stderr
+    assert "localhost is up and takes tasks." in done.stderr
+    listed = millpond(node_site, "list")
+    assert listed.stdout.count(" up ") == 2
+    refused = millpond(node_site, "add", "127.0.0.1", "localhost", "--name", "owl")
+    assert refused.returncode == 6
+    assert "One name cannot be that of several machines" in refused.stderr
+
+
+def test_a_machine_that_fails_is_told_and_ends_the_command_so(node_site: NodeSite) -> None:
+    node_site.source.fault = NotAllowedError("It refuses the key.", next_step="Copy the key.")
+    done = millpond(node_site, "add", "127.0.0.1", "--name", "owl")
+    assert done.returncode == 8
+    assert "owl: It refuses the key. Copy the key." in done.stderr
+    assert "millpond job requeue job_" in done.stderr

@@ -66,7 +66,7 @@ def make_join_token(
     made = {"made_by": actor.user_id, "made_at": tx.now, "expires_at": expires_at}
     store.add_token(tx, {**values, **made})
     after = {"node": name, "expires_at": expires_at.isoformat()}
-    note(tx, actor, "node.token.made", f"node/{name or 'any'}", after=after)
+    note(tx, actor, "node.token.made", f"node_token/{token_id}", after=after)
     named = f" --name {name}" if name else ""
     command = f"millpond node join {cluster.url} {token}{named}"
     return NewJoinToken(token, command, expires_at)
