@@ -45,9 +45,13 @@ class Leaver:
         for number in count(1):
             place = self._door.ask("objects/place", {"task": token(), **facts})
             try:
-                receipts = self._leave(place, fd, size, digest)
-                said = {"task": token(), **facts, "receipts": receipts}
-                self._door.ask("objects/commit", said)
+                if place["kind"] == "address":
+                    if self._put(str(place["url"]), fd, size):
+                        self._door.ask("objects/commit", {"task": token(), **facts})
+                else:
+                    receipts = self._leave(place, fd, size, digest)
+                    said = {"task": token(), **facts, "receipts": receipts}
+                    self._door.ask("objects/commit", said)
             except (BusyError, InvalidError) as fault:  # Perhaps a node has just gone.
                 is_vain = isinstance(fault, InvalidError) and number == _TRIES
                 if is_vain or self._door.is_closed or time.monotonic() > end:
@@ -58,10 +62,7 @@ class Leaver:
                 return
 
     def _leave(self, place: Mapping[str, Any], fd: int, size: int, digest: str) -> list[Any]:
-        """Leave bytes at the places; give the receipts of those that are nodes."""
-        if place["kind"] == "address":
-            self._put(str(place["url"]), fd, size)
-            return []
+        """Leave bytes on nodes; give their receipts."""
         receipts: list[Any] = []
         wanted = int(place.get("copies", _COPIES))
         fault: MillpondError | None = None
@@ -85,12 +86,16 @@ class Leaver:
             ) from fault
         return receipts
 
-    def _put(self, url: str, fd: int, size: int) -> None:
-        """Leave bytes at an address of the door's, or one of the web."""
-        is_again = False
+    def _put(self, url: str, fd: int, size: int) -> bool:
+        """Leave bytes at an address of the door's, or one of the web.
+
+        Returns:
+            Whether the answer was that they lay there, after an answer before it had been lost.
+        """
+        is_again = is_there = False
 
         def once() -> None:
-            nonlocal is_again
+            nonlocal is_again, is_there
             body: dict[str, Any] = {
                 "content": PartReader(fd, size).pieces(),
                 "headers": {"Content-Length": str(size)},
@@ -109,9 +114,11 @@ class Leaver:
                 raise
             except ConflictError:
                 if not is_again:
-                    raise  # Else it was ours: the answer to it was lost. The commit looks.
+                    raise
+                is_there = True
 
         self._door.patiently(once)
+        return is_there
 
 
 class PartReader:

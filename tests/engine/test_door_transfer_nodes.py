@@ -1,0 +1,198 @@
+"""Tasks' bytes on a node while objects lie on the nodes' disks: real disks, real data routes."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.test_door_transfer import DIGEST, PREFIX, Host, Node, make_task
+from tests.storage.data_nodes import DataNodes
+
+from millpond.engine.cluster.spool import Spool
+from millpond.engine.cluster.transfer import DoorTransfer
+from millpond.engine.values import StagedInput
+from millpond.ground.errors import BusyError, ConflictError, InvalidError, NotAllowedError
+from millpond.machines.authority import Authority
+from millpond.machines.door.desks import NodesDesk
+from millpond.storage.database import Database
+from millpond.storage.nodes.client import NodeClient
+
+KEY = "projects/p1/data/one"
+
+
+class Farm:
+    """A host and three nodes with data disks; tasks run on ``a``."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        now = datetime.now(UTC)
+        self.nodes = DataNodes(folder, Authority(folder / "authority", now))
+        for name in ("a", "b", "c"):
+            self.nodes.add(name)
+        self.store = self.nodes.store(database, folder)
+        self.host = Host(self.store, NodesDesk(self.store), self.nodes.host)
+        self.node = Node("a", self.host, self.nodes.nodes["a"].identity, folder / "work")
+        self.node.transfer.close()
+        self.client = NodeClient(self.nodes.nodes["a"].identity)
+        self.node.transfer = DoorTransfer(
+            self.node.door,
+            self.node.cache,
+            lambda send: Spool(folder / "work" / "spool", send, pause_seconds=0.05),
+            self.client,
+            disk=self.nodes.nodes["a"].disk,
+            settle_seconds=20,
+        )
+
+    def close(self) -> None:
+        self.node.close()
+        self.client.close()
+        self.host.close()
+        self.store.close()
+        self.nodes.stop()
+
+    def begin(self, *names: str) -> None:
+        inputs = [StagedInput(f"in/{n}", f"object:{n}", 3, DIGEST) for n in names]
+        self.node.begin(make_task(*inputs), *names)
+
+    def fetch(self, target: Path, key: str = KEY) -> bytes:
+        self.node.transfer.fetch(f"object:{key}", os.fsencode(target), 3)
+        return target.read_bytes()
+
+    def publish(self, folder: Path, path: str, content: bytes) -> Any:
+        (folder / "out").write_bytes(content)
+        with (folder / "out").open("rb") as file:
+            return self.node.transfer.publish(PREFIX, path, file.fileno(), len(content))
+
+
+@pytest.fixture
+def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """Open one kind of database: what is asked here is where bytes go."""
+    shutil.copy(sqlite_template, tmp_path / "millpond.db")
+    opened = Database(f"sqlite:///{tmp_path / 'millpond.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def farm(database: Database, tmp_path: Path) -> Iterator[Farm]:
+    made = Farm(database, tmp_path)
+    yield made
+    made.close()
+
+
+def test_what_lies_on_the_own_disk_is_linked_and_nobody_is_asked(
+    farm: Farm, tmp_path: Path
+) -> None:
+    farm.store.put(KEY, b"one")
+    farm.nodes.nodes["a"].disk.put(b"one")
+    farm.begin(KEY)
+    farm.host.is_away = True
+    assert farm.fetch(tmp_path / "first") == b"one"
+    assert (tmp_path / "first").stat().st_nlink == 2
+    assert farm.node.cache.held_bytes == 0
+
+
+def test_the_next_copy_is_taken_when_a_node_is_gone_and_when_one_is_damaged(
+    farm: Farm, tmp_path: Path
+) -> None:
+    farm.nodes.silent.add("a")  # So that both copies lie elsewhere.
+    farm.nodes.hear(farm.store, 20)
+    farm.store.put(KEY, b"one")
+    first, second = farm.nodes.held(DIGEST)
+    assert (first, second) == ("b", "c")
+    path = farm.nodes.file(first, DIGEST)
+    path.chmod(0o644)
+    path.write_bytes(b"two")
+    other = "projects/p1/data/other"
+    farm.store.put(other, b"six")
+    farm.node.begin(make_task(), KEY, other)
+    assert farm.fetch(tmp_path / "damaged") == b"one"
+    farm.nodes.nodes[first].stop()
+    assert farm.fetch(tmp_path / "gone", other) == b"six"
+
+
+def test_no_good_copy_is_told(farm: Farm, tmp_path: Path) -> None:
+    farm.store.put(KEY, b"one")
+    for name in farm.nodes.held(DIGEST):
+        path = farm.nodes.file(name, DIGEST)
+        path.chmod(0o644)
+        path.write_bytes(b"two")
+        if name == "a":
+            path.unlink()
+    farm.begin(KEY)
+    with pytest.raises(BusyError, match="No copy of the object"):
+        farm.fetch(tmp_path / "first")
+    assert not (tmp_path / "first").exists()
+
+
+def test_an_output_lies_on_the_own_disk_and_on_another_before_it_has_a_name(
+    farm: Farm, tmp_path: Path
+) -> None:
+    farm.begin()
+    stored = farm.publish(tmp_path, "scores.csv", b"one")
+    held = farm.nodes.held(DIGEST)
+    assert len(held) == 2
+    assert "a" in held
+    assert farm.store.get(stored.key) == b"one"
+    assert farm.publish(tmp_path, "again.csv", b"one").digest == DIGEST
+    with pytest.raises(ConflictError):
+        farm.publish(tmp_path, "scores.csv", b"two")
+
+
+def test_the_spare_takes_the_copy_of_a_node_that_is_gone(farm: Farm, tmp_path: Path) -> None:
+    farm.begin()
+    farm.publish(tmp_path, "first", b"one")
+    (other,) = set(farm.nodes.held(DIGEST)) - {"a"}
+    farm.nodes.nodes[other].stop()
+    for number in range(8):  # Some of these would have gone to the one that is gone.
+        content = b"%d" % number
+        stored = farm.publish(tmp_path, f"more{number}", content)
+        digest = hashlib.sha256(content).hexdigest()
+        assert set(farm.nodes.held(digest)) == {"a", "b", "c"} - {other}
+        assert farm.store.stat(stored.key).size == 1
+
+
+def test_an_output_waits_while_there_is_one_node_only(farm: Farm, tmp_path: Path) -> None:
+    farm.begin()
+    farm.nodes.silent |= {"b", "c"}
+    farm.nodes.hear(farm.store, 20)
+    with pytest.raises(BusyError):
+        farm.node.door.post(
+            "objects/place",
+            {
+                "task": farm.node.transfer.token_of("r1/score/0/1"),
+                "key": f"{PREFIX}/x",
+                "size": 3,
+                "digest": DIGEST,
+            },
+        )
+    assert not farm.store.exists(f"{PREFIX}/x")
+
+
+def test_a_name_without_two_good_receipts_is_refused(farm: Farm) -> None:
+    farm.begin()
+    token = farm.node.transfer.token_of("r1/score/0/1")
+    receipt = farm.nodes.nodes["a"].disk.put(b"one").to_json()
+    facts = {"task": token, "key": f"{PREFIX}/x", "size": 3, "digest": DIGEST}
+    for receipts in ([], [receipt], [receipt, receipt], [receipt, {**receipt, "node": "b"}], [{}]):
+        with pytest.raises(InvalidError):
+            farm.node.door.post("objects/commit", {**facts, "receipts": receipts})
+    assert not farm.store.exists(f"{PREFIX}/x")
+
+
+def test_a_token_for_one_object_opens_no_other(farm: Farm, tmp_path: Path) -> None:
+    farm.store.put(KEY, b"one")
+    farm.store.put("projects/p2/secret", b"two")
+    farm.begin(KEY)
+    token, signature = farm.node.transfer.right_to(KEY)
+    asked = {"task": token, "keys": [[KEY, signature]]}
+    found = farm.node.door.post("objects/find", asked)["found"][KEY]
+    secret = hashlib.sha256(b"two").hexdigest()
+    for source in found["sources"]:
+        target = farm.nodes.target(source["node"], "GET", DIGEST)
+        stolen = type(target)(source["node"], source["url"], source["token"])
+        with pytest.raises(NotAllowedError), farm.client.reading(stolen, secret) as pieces:
+            list(pieces)
