@@ -1,6 +1,6 @@
 """Say by the exit code whether the service of this container is well: server, scheduler or node.
 
-``python check.py server|scheduler|node``; used by the health checks.
+``python check.py server|scheduler|node [FOLDER [PORT]]``; used by the health checks.
 """
 
 # ruff: noqa: INP001 - programs of the image, not a package.
@@ -30,9 +30,9 @@ def check_server(data: Path) -> str:
     return "" if found["status"] == "ok" else json.dumps(found)
 
 
-def check_scheduler(_: Path) -> str:
+def check_scheduler(_: Path, port: int = 8786) -> str:
     """See whether the scheduler takes connections; what it is asked it answers by TLS only."""
-    with socket.create_connection(("127.0.0.1", 8786), SECONDS):
+    with socket.create_connection(("127.0.0.1", port), SECONDS):
         return ""
 
 
@@ -40,8 +40,8 @@ def check_node(folder: Path) -> str:
     """See whether the node's worker takes connections; before it has joined it is not well."""
     if not (folder / "node.json").is_file():
         return "it has not joined yet"
-    port = json.loads((folder / "node.json").read_text())["worker_port"]
-    with socket.create_connection((socket.gethostname(), port), SECONDS):
+    told = json.loads((folder / "node.json").read_text())
+    with socket.create_connection((told["address"], told["worker_port"]), SECONDS):
         return ""
 
 
@@ -49,10 +49,10 @@ CHECKS = {"server": check_server, "scheduler": check_scheduler, "node": check_no
 FOLDERS = {"server": "/data", "scheduler": "/data", "node": "/node"}
 
 
-def main(what: str, folder: str = "") -> int:
+def main(what: str, folder: str = "", *more: str) -> int:
     """Check one; write why it is not well."""
     try:
-        wrong = CHECKS[what](Path(folder or FOLDERS[what]))
+        wrong = CHECKS[what](Path(folder or FOLDERS[what]), *map(int, more))
     except (OSError, ValueError, KeyError) as fault:
         wrong = f"{type(fault).__name__}: {fault}"
     if wrong:
@@ -61,4 +61,4 @@ def main(what: str, folder: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    sys.exit(main(*sys.argv[1:]))

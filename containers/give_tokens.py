@@ -6,13 +6,14 @@ once and for an hour; the node that has used its own deletes the file.
 
 # ruff: noqa: INP001 - programs of the image, not a package.
 
+import os
 import sys
 from pathlib import Path
 
 from millpond.client.client import Client
 
 
-def main(folder: Path, names: list[str], data: Path = Path("/data")) -> None:
+def main(folder: Path, names: list[str], data: Path) -> None:
     """Write a token for each of these nodes that is not there."""
     with Client(data_folder=data) as client:
         if client.account.is_setup_needed():
@@ -29,4 +30,4 @@ def main(folder: Path, names: list[str], data: Path = Path("/data")) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2:], Path(os.environ["MILLPOND_DATA"]))

@@ -3,12 +3,13 @@
 # usage: node.sh NAME
 set -eu
 name=$1
-folder=${MILLPOND_NODE_FOLDER:-/node}
+folder=${NODE_FOLDER:-/node}
+token=${NODE_TOKENS:-/tokens}/$name
 if [ ! -e "$folder/node.json" ]; then
     echo "$name waits for its token ..."
-    until [ -s "/tokens/$name" ]; do sleep 1; done
-    millpond node join "${MILLPOND_HOST_URL:-https://host:8787}" - \
-        --name "$name" --folder "$folder" --address "$name" <"/tokens/$name"
-    rm -f "/tokens/$name"
+    until [ -s "$token" ]; do sleep 1; done
+    millpond node join "${HOST_URL:-https://host:8787}" - \
+        --name "$name" --folder "$folder" --address "${NODE_ADDRESS:-$name}" <"$token"
+    rm -f "$token"
 fi
 exec python -m millpond.worker --folder "$folder"
