@@ -203,7 +203,10 @@ class Node:
 
     def _take(self, answer: Mapping[str, Any]) -> None:
         """Do what the host says with its answer to a heartbeat."""
-        self._transfer.renew()
+        try:
+            self._transfer.renew()
+        except MillpondError as fault:  # A task's trouble, not the node's.
+            _log.warning("tokens could not be renewed: %s", fault.message)
         self._may_be_plain = bool(answer.get("allow_unisolated"))
         if self._disk is not None and "store_epoch" in answer:
             self._disk.remember_epoch(int(answer["store_epoch"]))

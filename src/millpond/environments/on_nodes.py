@@ -155,9 +155,11 @@ def index_of_host(url: str, identity: Identity, folder: Path) -> dict[str, str]:
     Args:
         url: of the packages at the door.
         identity: the node's.
-        folder: where the file is written that holds certificate and key together, as uv wants it.
+        folder: of the node: here uv works, and finds certificate and key together in one file.
     """
-    both = folder / "uv.pem"
+    both, scratch = folder / "uv.pem", folder / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)  # What a killed process left.
+    scratch.mkdir(mode=0o700)
     descriptor = os.open(both, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(identity.certificate.read_bytes() + b"\n" + identity.key.read_bytes())
@@ -166,7 +168,8 @@ def index_of_host(url: str, identity: Identity, folder: Path) -> dict[str, str]:
         "SSL_CERT_FILE": str(identity.authority),
         "SSL_CLIENT_CERT": str(both),
         "UV_NO_CONFIG": "1",
-        "UV_CACHE_DIR": str(folder / "uv-cache"),
+        "UV_NO_CACHE": "1",  # The host has one: here each file would lie twice.
+        "TMPDIR": str(scratch),
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "HOME": str(folder),
         "NO_PROXY": "*",
