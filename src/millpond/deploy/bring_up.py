@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from millpond.client.client import Client
 from millpond.client.config import config_path, read_config, write_config
 from millpond.client.screen import harmless
+from millpond.deploy.doctoring import examine
 from millpond.deploy.ensure import Setup
 from millpond.deploy.host import Host, Plan, find_address, is_root
 from millpond.deploy.hostfile import HostLine, read_hosts
@@ -32,6 +33,7 @@ from millpond.ground.errors import (
     MillpondError,
     NotAllowedError,
 )
+from millpond.ground.findings import Finding
 from millpond.machines.port import MachineStep
 from millpond.machines.values import DATA_PORT, WORKER_PORT, Node, NodeWork, WorkLine
 
@@ -81,7 +83,7 @@ def bring_up(given: argparse.Namespace, board: Board) -> int:
         MillpondError: this machine cannot be the host, or the list is not good.
     """
     lines = read_hosts(given.hostfile)
-    if not is_root() and not given.dry_run:
+    if not is_root() and not (given.dry_run or given.doctor):
         raise NotAllowedError(
             "Setting up this machine needs root.",
             next_step=f"sudo ./dev cluster {given.hostfile} (or --dry-run, which only looks).",
@@ -106,9 +108,9 @@ def bring_up(given: argparse.Namespace, board: Board) -> int:
     wheelhouse.gather_debs()
     host = Host(plan, wheelhouse, lambda step, text: board.line("host", step, text, "begun"))
     host.check()
-    if given.dry_run:
-        looked = [_look(line, given.data, wheelhouse, board) for line in lines]
-        return 0 if all(looked) else 1
+    if given.dry_run or given.doctor:
+        looks = _Looking(given.data, wheelhouse, board, is_doctor=given.doctor)
+        return 0 if all([looks.look(line) for line in lines]) else 1  # noqa: C419 - at all of them.
     if not plan.keeps_on_nodes:
         text = "fewer than two lines have data=, so objects lie on this host's own disk"
         board.line("host", "data", text, "warning")
@@ -202,28 +204,46 @@ class _Adding:
         self._board.line(self._name, line.name, line.text, line.state)
 
 
-def _look(line: HostLine, data: Path, wheelhouse: Wheelhouse, board: Board) -> bool:
-    """Say what would be done with one machine; tell whether nothing stands against it."""
+class _Looking:
+    """Look at machines and change nothing."""
 
-    def tell(step: MachineStep) -> None:
-        board.line(line.title, step.name, step.text, step.state)
+    def __init__(
+        self, data: Path, wheelhouse: Wheelhouse, board: Board, *, is_doctor: bool
+    ) -> None:
+        self._ssh, self._wheelhouse, self._board = data / "ssh", wheelhouse, board
+        self._is_doctor = is_doctor
 
-    ports = ((WORKER_PORT, "worker"), *(((DATA_PORT, "data"),) if line.data else ()))
-    wanted = Wanted(line.name, version_of("millpond"), data_disk=line.data, ports=ports)
-    own = data / "ssh"
-    keys = (line.key,) if line.key else (own_key(own),) if own.is_dir() else ()
-    login = Login(line.address, line.user, line.port, keys)
-    try:
-        with (
-            TemporaryDirectory(prefix="mp-pins-") as nowhere,
-            open_remote(login, Pins(own if own.is_dir() else Path(nowhere))) as remote,
-        ):
-            tell(MachineStep("reach", "done", f"Its host key is {remote.host_key}."))
-            Setup(remote, wheelhouse, wanted, line.slots).plan(tell)
-    except MillpondError as fault:
-        tell(MachineStep("failed", "failed", f"{fault.message} {fault.next_step}"))
-        return False
-    return True
+    def look(self, line: HostLine) -> bool:
+        """Say what would be done with a machine, or what is wrong; tell whether all is well."""
+
+        def tell(step: MachineStep) -> None:
+            self._board.line(line.title, step.name, step.text, step.state)
+
+        ports = ((WORKER_PORT, "worker"), *(((DATA_PORT, "data"),) if line.data else ()))
+        wanted = Wanted(line.name, version_of("millpond"), data_disk=line.data, ports=ports)
+        own = self._ssh if self._ssh.is_dir() else None
+        keys = (line.key,) if line.key else (own_key(own),) if own else ()
+        login = Login(line.address, line.user, line.port, keys)
+        try:
+            with (
+                TemporaryDirectory(prefix="mp-pins-") as nowhere,
+                open_remote(login, Pins(own or Path(nowhere))) as remote,
+            ):
+                tell(MachineStep("reach", "done", f"Its host key is {remote.host_key}."))
+                if self._is_doctor:
+                    return self._examine(line.title, examine(remote, wanted))
+                Setup(remote, self._wheelhouse, wanted, line.slots).plan(tell)
+        except MillpondError as fault:
+            tell(MachineStep("failed", "failed", f"{fault.message} {fault.next_step}"))
+            return False
+        return True
+
+    def _examine(self, title: str, found: Sequence[Finding]) -> bool:
+        states = {"ok": "done", "warning": "warning", "fault": "failed"}
+        for each in found:
+            text = f"{each.meaning} {each.next_step}".strip()
+            self._board.line(title, each.name, text, states[each.state])
+        return all(each.state != "fault" for each in found)
 
 
 def say_end(plan: Plan, client: Client, outcomes: Sequence[Outcome], admin: str, link: str) -> None:
@@ -261,6 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("hostfile", type=Path, help="one machine a line: USER@ADDRESS data=/FOLDER")
     parser.add_argument("--dry-run", action="store_true", help="look and tell; change nothing")
+    parser.add_argument(
+        "--doctor", action="store_true", help="say what is wrong with each machine; change nothing"
+    )
     parser.add_argument("--data", type=Path, default=Path(HOST_FOLDER), help="folder of all data")
     parser.add_argument("--address", default="", help="by which machines and people reach this one")
     parser.add_argument("--port", type=int, default=8787, help="of the portal")

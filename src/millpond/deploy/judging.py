@@ -142,7 +142,7 @@ def judge_owner(facts: Facts, wanted: Wanted) -> Verdict:
             "refused", f"it is node {name} of another installation, {url}",
             f"Remove it there (millpond node remove {name}), or by hand on the machine: {leave}",
         )  # fmt: skip
-    if name != wanted.name:
+    if wanted.name and name != wanted.name:
         return Verdict(
             "refused", f"it is node {name} of this installation already",
             f"Add it as {name}, or remove that node first: millpond node remove {name}",
