@@ -79,6 +79,10 @@ def test_another_version_is_refused_with_the_command_and_kept_once(room: Room, p
         assert "millpond node upgrade owl" in answer.json()["next_step"]
     assert "1.2.2" in room.node().refused
     assert room.told() == ["joined", "up", "refused"]
+    assert room.cluster.presence.paused("owl") == "its heartbeats are refused"
+    caller.send("POST", "/door/v1/heartbeat", heartbeat_json())
+    assert room.cluster.presence.paused("owl") == ""
+    assert room.told()[-1] == "taken"
 
 
 def test_a_clock_off_by_an_hour_is_refused_with_what_to_do(room: Room, peer: Peer) -> None:

@@ -116,6 +116,8 @@ class Presence:
             return rules.silence_in_words(silence)
         with self._lock:
             seen = self._nodes.get(name)
+            if seen is not None and seen.refused[0]:
+                return "its heartbeats are refused"
             return "; ".join(seen.reasons) if seen else ""
 
     def guard(self, info: NodeInfo) -> NodeInfo:
