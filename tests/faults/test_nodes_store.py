@@ -265,7 +265,6 @@ def test_a_node_that_comes_back_keeps_what_is_known_and_loses_what_is_over(nodes
     # While it was away something else was left on its disk that nobody knows.
     stray = digest_of(b"stray")
     path = nodes.file(gone, stray)
-    path.parent.mkdir(parents=True)
     path.write_bytes(b"stray")
     nodes.nodes[gone].start()
     nodes.beat(store)

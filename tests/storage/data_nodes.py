@@ -5,7 +5,6 @@ NUMBER`` on its standard input and answers with a line of JSON.
 """
 
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -229,8 +228,9 @@ class DataNodes:
             node.thaw()
             disk = self.folder / name / "disk"
             for folder in ("objects", "bad", "tmp"):
-                for path in (disk / folder).iterdir():
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                for path in (disk / folder).rglob("*"):
+                    if path.is_file():
+                        path.unlink()
             (disk / "epoch").unlink(missing_ok=True)
         dead = [node for node in self.nodes.values() if node.process is None]
         threads = [threading.Thread(target=node.start) for node in dead]
@@ -241,11 +241,11 @@ class DataNodes:
 
     def held(self, digest: str) -> list[str]:
         """Look on the disks who holds a digest."""
-        end = Path("objects") / digest[:2] / digest[2:4] / digest
+        end = Path("objects") / digest[:2] / digest
         return sorted(n for n in self.nodes if (self.folder / n / "disk" / end).exists())
 
     def file(self, name: str, digest: str) -> Path:
-        return self.folder / name / "disk" / "objects" / digest[:2] / digest[2:4] / digest
+        return self.folder / name / "disk" / "objects" / digest[:2] / digest
 
     def target(self, name: str, method: str, digest: str = "*", size: int = 1 << 40) -> Target:
         """Give an address and a token as the server would."""

@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=512)
+        listening = socket.create_server((host, port), family=family, backlog=512)
     except OSError as fault:
         reason = {
             errno.EADDRINUSE: "another program listens there",
@@ -54,6 +54,10 @@ def listen(host: str, port: int) -> socket.socket:
             f"Millpond cannot listen on {host} port {port}: {reason}.",
             next_step="Choose another with `--port PORT`; `--port 0` takes a free one.",
         ) from fault
+    # The event loop does so only for sockets that it has opened itself. Without it an answer may
+    # wait 40 ms for the caller to acknowledge its headers.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def url_of(listening: socket.socket, scheme: str = "http") -> str:

@@ -1,6 +1,6 @@
 """A node's data disk: files by their digests, written once, flushed before a receipt is signed.
 
-``ROOT/objects/ab/cd/DIGEST`` are the objects, ``ROOT/tmp`` half-written ones, ``ROOT/bad`` what was
+``ROOT/objects/ab/DIGEST`` are the objects, ``ROOT/tmp`` half-written ones, ``ROOT/bad`` what was
 found damaged. ``ROOT/disk.json`` is the disk's id, which the node also keeps elsewhere, so that an
 unmounted disk is not taken for an empty one.
 """
@@ -61,7 +61,6 @@ class NodeDisk:
         self._lease = lease_seconds
         self._mount = Mount(root, signer.node, remembered, free_least_bytes)
         self._naming = threading.Lock()
-        self._flushed: set[Path] = set()
         with suppress(FileNotFoundError):
             for left in self._mount.temporary.iterdir():
                 left.unlink(missing_ok=True)
@@ -196,24 +195,15 @@ class NodeDisk:
                 next_step="Give 64 hexadecimal digits.",
                 faults=[Fault("digest", "is no sha256 in lower-case hexadecimal")],
             )
-        return self._mount.objects / digest[:2] / digest[2:4] / digest
+        return self._mount.objects / digest[:2] / digest
 
     def _name(self, temporary: Path, digest: str, *, is_flushed: bool = True) -> None:
         """Give a file its name. One that is there gives way: the new bytes were just checked."""
         target = self._path(digest)
-        folder = target.parent
         with self._naming:
-            try:
-                temporary.replace(target)
-            except FileNotFoundError:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                temporary.replace(target)
+            temporary.replace(target)
         if is_flushed:
-            flush(folder)
-            for above in (folder.parent, self._mount.objects):
-                if above not in self._flushed or folder not in self._flushed:
-                    flush(above)
-            self._flushed |= {folder, folder.parent}
+            flush(target.parent)
 
     def _flush_all(self, paths: list[Path]) -> None:
         if len(paths) <= _FEW or not flush_file_system(self.root):

@@ -128,10 +128,13 @@ class Mount:
             return ""
 
     def _make_folders(self) -> None:
-        if self.objects.is_dir() and self.temporary.is_dir() and self.bad.is_dir():
+        # All that objects lie in, once: a folder made for one of them would have to be flushed.
+        shelves = [self.objects / f"{number:02x}" for number in range(256)]
+        if all(path.is_dir() for path in (self.temporary, self.bad, shelves[-1])):
             return
-        for folder in (self.objects, self.temporary, self.bad):
+        for folder in (self.temporary, self.bad, self.objects, *shelves):
             folder.mkdir(mode=0o700, exist_ok=True)
+        flush(self.objects)
         flush(self._root)
 
     def _try_writing(self) -> None:
