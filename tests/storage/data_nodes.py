@@ -29,29 +29,31 @@ def identity_in(folder: Path, role: str) -> Identity:
     return Identity(folder / f"{role}.crt", folder / f"{role}.key", folder / "authority.crt")
 
 
-def open_disk(folder: Path, name: str, root: Path | None = None, lease: float = 0.0) -> NodeDisk:
+def open_disk(
+    folder: Path, name: str, root: Path | None = None, kind: type[NodeDisk] = NodeDisk
+) -> NodeDisk:
     signer = ReceiptSigner(identity_in(folder, "node"), name)
-    return NodeDisk(
+    return kind(
         root or folder / "disk",
         signer,
         remembered=folder / "disk.id",
         free_least_bytes=FREE_LEAST,
-        lease_seconds=lease,
+        lease_seconds=0.0,
     )
 
 
 class Inside:
     """A node in this process."""
 
-    def __init__(self, folder: Path, name: str, public: str, port: int = 0) -> None:
+    def __init__(self, folder: Path, name: str, public: str, kind: type[NodeDisk]) -> None:
         self.folder, self.name = folder, name
         self.identity = identity_in(folder, "node")
-        self.disk = open_disk(folder, name)
+        self.disk = open_disk(folder, name, kind=kind)
         self.revoked: set[str] = set()
         self.client = NodeClient(self.identity, Waits(connect=1.0, answer=3.0, flush=20.0))
         self.checker = TokenChecker(public, name)
         app = build_data_app(self.disk, self.checker, self.client, lambda: self.revoked)
-        listening = socket.create_server(("127.0.0.1", port))
+        listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{listening.getsockname()[1]}"
         self._server = DataServer(app, self.identity, listening)
         self._server.start()
@@ -142,8 +144,8 @@ class DataNodes:
         (folder / "authority.crt").write_bytes(self.authority.pem)
         return folder
 
-    def add(self, name: str) -> Inside:
-        self.nodes[name] = Inside(self.prepare(name), name, self.signer.public)
+    def add(self, name: str, kind: type[NodeDisk] = NodeDisk) -> Inside:
+        self.nodes[name] = Inside(self.prepare(name), name, self.signer.public, kind)
         return self.nodes[name]
 
     def launch(self, *names: str, prefix: tuple[str, ...] = ()) -> None:

@@ -15,6 +15,7 @@ from millpond.storage.looking import look_at_objects
 from millpond.storage.nodes import store as sql
 from millpond.storage.nodes.cache import HostCache
 from millpond.storage.nodes.client import NodeClient
+from millpond.storage.nodes.disk import Incoming, NodeDisk
 from millpond.storage.opening import open_nodes
 from millpond.storage.routes import routes
 from millpond.web.frame import build_frame
@@ -196,3 +197,40 @@ def test_health_tells_what_is_at_risk(nodes_store, three_nodes):
     shown = next(iter(look_at_objects(nodes_store)))
     assert shown.state == "fault"
     assert shown.meaning.endswith(": a")
+
+
+class FlippingIncoming(Incoming):
+    """Changes a bit of what comes in."""
+
+    def write(self, data):
+        changed = bytearray(data)
+        changed[0] ^= 1
+        super().write(changed)
+
+
+class FlippingDisk(NodeDisk):
+    """In TLS nothing changes on the way; memory that flips a bit looks just like it."""
+
+    def receive(self, size_most, digest=None):
+        return FlippingIncoming(self, size_most, digest)
+
+
+def test_bytes_that_change_on_the_way_are_noticed_and_left_elsewhere(
+    tmp_path, database, nodes_authority, data_nodes_module
+):
+    nodes = data_nodes_module.DataNodes(tmp_path, nodes_authority)
+    try:
+        nodes.add("n1", FlippingDisk)
+        nodes.add("n2")
+        nodes.add("n3")
+        store = nodes.store(database, tmp_path)
+        for number in range(6):
+            data = os.urandom(500)
+            store.put(f"k{number}", data)
+            assert nodes.held(digest_of(data)) == ["n2", "n3"]
+        large = os.urandom(10 * MIB)
+        store.put("large", io.BytesIO(large))
+        assert nodes.held(digest_of(large)) == ["n2", "n3"]
+        store.close()
+    finally:
+        nodes.stop()
