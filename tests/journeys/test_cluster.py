@@ -297,6 +297,8 @@ def test_a_server_that_is_killed_finds_its_tasks_again(site: Site, tmp_path: Pat
     site.server.process.wait()
     site.start_server()
     check_run(site.client, run, tmp_path / "run")
+    again = [task for task in site.client.runs.tasks(run) if task.state != "done"]
+    assert not [task for task in again if task.node], "what nodes had in hand went on"
 
 
 @pytest.mark.slow
