@@ -400,7 +400,7 @@ def test_a_worker_that_falls_silent_is_lost_and_its_late_word_is_dropped(cluster
         assert heard.began.wait(20)
         stopped = psutil.Process(cluster.processes["n1"].pid)
         stopped.send_signal(signal.SIGSTOP)
-        assert heard.wait(seconds=30).outcome == "lost"
+        assert heard.wait(seconds=45).outcome == "lost"
         assert engine.nodes() == []
         stopped.send_signal(signal.SIGCONT)
         assert cluster.processes["n1"].wait(30) is not None
@@ -485,6 +485,7 @@ def test_a_node_that_comes_back_takes_the_place_of_its_dead_worker(cluster):
 
         assert wait_until(is_joined, 14), "it had to wait until the old one was missed"
         assert heard.reports[0].outcome == "lost"
+        assert wait_until(lambda: [node.free_slots for node in engine.nodes()] == [2], 20)
         assert submit(engine, make_task("true")).wait().outcome == "done"
     finally:
         engine.close()
