@@ -177,7 +177,7 @@ def test_a_node_that_never_beats_is_told_with_where_to_look(desk: Desk) -> None:
     found = desk.work(started)
     assert found.state == "dead"
     assert "was not heard of within 0.2 s" in found.reason
-    assert "journalctl -u millpond-node" in found.reason
+    assert "journalctl -u millpond-worker" in found.reason
 
 
 def test_a_server_that_stops_gives_the_work_back(desk: Desk) -> None:

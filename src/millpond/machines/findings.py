@@ -44,7 +44,7 @@ def findings_of(node: Node, version: str, now: datetime) -> list[Finding]:
 
 
 def _state_findings(name: str, node: Node, now: datetime) -> Iterable[Finding]:
-    start = "systemctl status millpond-node"
+    start = "systemctl status millpond-worker"
     if node.refused:
         yield Finding(name, "fault", f"is refused: {node.refused}")
     if node.state in ("suspect", "lost"):

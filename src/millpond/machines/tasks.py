@@ -173,8 +173,8 @@ class _Work:
             why = f" Its heartbeats are refused: {row.refused}" if row and row.refused else ""
             raise InvalidError(
                 f"{self.order.name} was not heard of within {seconds:g} s.{why}",
-                next_step="Look on the machine: `systemctl status millpond-node` and `journalctl"
-                " -u millpond-node`; it must reach this host's ports"
+                next_step="Look on the machine: `systemctl status millpond-worker` and `journalctl"
+                " -u millpond-worker`; it must reach this host's ports"
                 f" {self._cluster.door_port} and {self._cluster.limits.scheduler_port}.",
             )
         self.tell(

@@ -84,7 +84,7 @@ def upgrade_node(tx: Transaction, actor: Actor, cluster: Cluster, name: str) -> 
         raise ConflictError(
             f"{name} joined by itself: the server has no way to its machine.",
             next_step=f"On the machine, install Millpond {cluster.version} and start its service"
-            " again: `systemctl restart millpond-node`.",
+            " again: `systemctl restart millpond-worker`.",
             node=name,
         )
     order = replace(MachineOrder.from_json(row.machine), kind="upgrade", id=new_id("machine"))
