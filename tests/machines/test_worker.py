@@ -21,7 +21,7 @@ from tests.machines.conftest import FACTS, Room
 
 from millpond.ground.tls import Identity
 from millpond.machines import actions
-from millpond.machines.authority import make_key, make_request, serial_of
+from millpond.machines.authority import Authority, make_key, make_request, serial_of
 from millpond.machines.door.app import build_door
 from millpond.machines.files import NodeConfig, NodeFiles
 from millpond.storage.database import Database
@@ -225,6 +225,19 @@ def test_another_version_ends_it_with_the_command_that_mends_it(room: Room, tmp_
     assert code == 78
     assert "9.9.9" in text
     assert "millpond node upgrade owl" in text
+
+
+def test_a_folder_of_another_installation_is_told(site: Site, tmp_path: Path) -> None:
+    site.join()
+    now = datetime.now(UTC)
+    other = Authority(tmp_path / "other", now)
+    csr = make_request(make_key(site.files.key))
+    issued = other.sign(csr, "node", "owl", ["127.0.0.1"], now)
+    site.files.write_certificate(issued.pem.decode(), other.pem.decode())
+    code, text = told(site.start())
+    assert code == 78
+    assert "do not trust each other's certificates" in text
+    assert "millpond node token" in text
 
 
 def test_a_data_disk_that_is_gone_is_told_and_it_computes_on(site: Site) -> None:

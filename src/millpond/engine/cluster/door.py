@@ -1,5 +1,6 @@
 """A node's way to the host: calls to the door over mutual TLS, and patience while it is away."""
 
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -138,12 +139,33 @@ class Door:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def away(url: str, fault: Exception) -> HostAwayError:
-    """Say that somebody does not answer."""
+def away(url: str, fault: Exception) -> MillpondError:
+    """Say that somebody does not answer, or is not who they should be."""
+    why = _distrust_in(fault)
+    if why:
+        return NotAllowedError(
+            f"{url} and this machine do not trust each other's certificates: {why}.",
+            next_step="Compare the clocks of both. If they are right, this machine belongs to"
+            " another installation, or the host's keys are new: remove its folder and join it"
+            " again, with a token from `millpond node token` on the host.",
+            kind="authority",
+        )
     return HostAwayError(
         f"{url} does not answer: {type(fault).__name__} {fault}".rstrip(": "),
         next_step="Check that it runs and that this machine reaches it.",
     )
+
+
+def _distrust_in(fault: BaseException | None) -> str:
+    """Give what a TLS library says of certificates that are not believed; empty if it is not so."""
+    while fault is not None:
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return fault.verify_message or "it cannot be verified"
+        if isinstance(fault, ssl.SSLError) and "ALERT" in (fault.reason or ""):
+            words = str(fault.reason).replace("_", " ").lower()
+            return words if "unknown ca" in words or "certificate" in words else ""
+        fault = fault.__cause__ or fault.__context__
+    return ""
 
 
 def raise_fault(answer: httpx.Response) -> None:
