@@ -26,6 +26,29 @@ OnFinished = Callable[[str, str], None]
 """Hears of a task's key and of ``finished``, ``error``, ``cancelled`` or ``lost``."""
 
 
+def _client_class() -> Any:
+    """Make the kind of client that unpickles nothing a worker has said.
+
+    Dask's own does so with the type of each result and with what is logged under "warn". The
+    scheduler lets neither through; this holds also if it did.
+    """
+    from distributed import Client
+
+    class PlainClient(Client):
+        _default_event_handlers: dict[str, Any] = {}  # noqa: RUF012 - as in Dask's own class.
+
+        def _handle_key_in_memory(
+            self,
+            key: Any = None,
+            type: Any = None,  # noqa: A002 - as in Dask's own class.
+            workers: Any = None,
+        ) -> None:
+            del type
+            super()._handle_key_in_memory(key=key, type=None, workers=workers)
+
+    return PlainClient
+
+
 class Link:
     """A client of the scheduler with the role of the host. Safe to call from many threads."""
 
@@ -38,7 +61,6 @@ class Link:
             BusyError: no scheduler answers there, or it is not ours.
         """
         import dask
-        from distributed import Client
 
         dask.config.set(CONFIGURATION)
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # We tell of losses.
@@ -46,7 +68,7 @@ class Link:
         self._futures: dict[str, Any] = {}
         self._numbers = count()
         try:
-            self._client: Any = Client(
+            self._client: Any = _client_class()(
                 url,
                 security=make_security(identity),
                 timeout=_CONNECT_SECONDS,

@@ -59,12 +59,12 @@ _NODE_STREAM_OPS = (
     "long-running",
     "reschedule",
     "keep-alive",
-    "log-event",
     "worker-status-change",
     "request-refresh-who-has",
     "close-stream",
     "close",
 )
+_FOR_ITSELF = "a node speaks for itself only"
 
 
 class Revoked:
@@ -151,16 +151,46 @@ class ClusterScheduler(Scheduler):
             message |= {"exception_text": "", "traceback_text": ""}
         elif not is_plain(message):
             why = "a node may send no objects"
-        elif op == "register-worker":
-            if message.get("name") != peer.name:
-                why = f"it is no certificate of the node {message.get('name')!r}"
+        elif op == "register-worker" and message.get("name") != peer.name:
+            why = f"it is no certificate of the node {message.get('name')!r}"
         elif op in _NODE_OPS:
-            held = self.workers.get(message.get("address"))
-            if held is not None and held.name != peer.name:
-                why = "a node speaks for itself only"
+            why = self._check_address(peer, message)
+        elif op == "log-event":  # Dask's clients print, or even unpickle, what stands in some.
+            message.clear()
+            message["op"] = "keep-alive"
         elif message != "OK" and op not in _NODE_STREAM_OPS:
             why = f"a node's certificate can't be used as a client's (it asked for {op!r})"
-        return why
+        return why or self._check_tasks(peer, message)
+
+    def _check_address(self, peer: Peer, message: dict[str, Any]) -> str:
+        """Say why a node may not speak of an address; as Dask reads it, names and all."""
+        if "address" not in message:
+            return ""
+        try:
+            address = self.coerce_address(message["address"])
+        except (OSError, TypeError, ValueError):
+            return "it tells no address"
+        held = self.workers.get(address)
+        if held is not None and held.name != peer.name:
+            return _FOR_ITSELF
+        message["address"] = address  # It is looked up once: names may mean another the next time.
+        return ""
+
+    def _check_tasks(self, peer: Peer, message: Any) -> str:
+        """Say why a node may not speak of a task; leave out what would be believed unseen."""
+        op = message.get("op") if isinstance(message, dict) else None
+        if op not in _NODE_STREAM_OPS:
+            return ""
+        message.pop("worker", None)  # It would count for the one who speaks.
+        if op == "task-finished":
+            message["type"] = None  # Dask's clients unpickle it.
+        if op in ("task-finished", "task-erred"):
+            key = message.get("key")
+            task = self.tasks.get(key) if isinstance(key, str | tuple) else None
+            node = task.processing_on if task else None
+            if task and node and task.run_id == message.get("run_id") and node.name != peer.name:
+                return _FOR_ITSELF
+        return ""
 
     async def add_worker(self, comm: Any, **facts: Any) -> None:
         """Take a node in; one that comes again before its old worker was missed takes its place."""
@@ -236,11 +266,14 @@ class ClusterScheduler(Scheduler):
         }
 
     async def _ask(self, worker: str, **message: Any) -> Any:
-        """Call a worker; nothing in its answer is unpickled."""
+        """Call a worker; nothing in its answer is unpickled, and no other node may answer."""
         with no_unpickling():
             async with asyncio.timeout(_ASK_SECONDS):
                 comm = await self.rpc.connect(worker)
                 try:
+                    peer, node = peer_at(comm), self.workers.get(worker)
+                    if peer is None or node is None or peer.name != node.name:
+                        raise OSError(f"{worker} is answered by {peer}")  # noqa: TRY301 - as a call that fails.
                     await comm.write({**message, "reply": True})
                     return await comm.read()
                 except BaseException:
