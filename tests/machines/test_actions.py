@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography import x509
 from tests.machines.conftest import FACTS, METERS, VERSION, Room, request_pem
 
 from millpond.audit.actions import list_entries
@@ -44,6 +45,17 @@ def test_a_machine_joins_with_a_token_and_its_first_heartbeat_makes_it_up(room: 
     assert answer["places"] == {} or answer["places"] == {"owl": {"url": "https://192.0.2.7:8788"}}
     assert (answer["is_draining"], answer["revoked"]) == (False, [])
     assert room.told() == ["joined", "up"]
+
+
+@pytest.mark.parametrize("address", ["host.millpond", "other.node.millpond", "192.0.2.1"])
+def test_a_certificate_holds_no_name_that_a_machine_says_of_itself(
+    room: Room, address: str
+) -> None:
+    joined = room.join(facts=dataclasses.replace(FACTS, address=address))
+    held = x509.load_pem_x509_certificates(joined.certificate.encode())[0]
+    names = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["owl.node.millpond"]
+    assert names.get_values_for_type(x509.IPAddress) == []
 
 
 def test_the_log_tells_who_let_machines_in_and_no_secret(room: Room) -> None:

@@ -137,7 +137,7 @@ def join_node(
     if held is not None:
         store.revoke(tx, store.of_node(name), "The machine has joined anew.")
         tx.after_commit(cluster.revoked.refresh)
-    issued = cluster.authority.sign(csr.encode(), "node", name, (facts.address,), tx.now)
+    issued = cluster.authority.sign(csr.encode(), "node", name, (), tx.now)
     machine = leave.grants.get("machine", {})
     most = int(leave.grants.get("slots_most", 0)) or max(1, int(facts.slots))
     values = _values_of(tx, facts, version, issued, leave.grants, most)
@@ -206,7 +206,7 @@ def renew_certificate(tx: Transaction, cluster: Cluster, name: str, csr: str) ->
     row = store.find(tx, name, lock=True)
     if row is None or row.stage == "removed":
         raise removed_error(name)
-    issued = cluster.authority.sign(csr.encode(), "node", name, (row.address,), tx.now)
+    issued = cluster.authority.sign(csr.encode(), "node", name, (), tx.now)
     store.add_certificate(tx, issued.serial, name, issued.expires_at)
     store.change(tx, name, {"serial": issued.serial})
     tell(tx, name, "renewed", f"It renewed its certificate, to {issued.expires_at:%Y-%m-%d}.")
