@@ -85,9 +85,10 @@ class Node:
         self._disk, self._disk_fault = _open_disk(config, files)
         peers = NodeClient(self._identity)
         stack.callback(peers.close)
+        self._cache = Cache(folder / "cache", _cache_bytes(folder))
         self._transfer = DoorTransfer(
             self._door,
-            Cache(folder / "cache", _cache_bytes(folder)),
+            self._cache,
             lambda send: Spool(folder / "spool", send),
             peers,
             disk=self._disk,
@@ -101,8 +102,9 @@ class Node:
         self._data_port = self._serve_data(peers)
         news = News(self._door, self._transfer.token_of)
         stack.callback(news.close)
+        self._environments = self._make_environments()
         self._tools = NodeTools(
-            prepare=self._make_environments().prepare,
+            prepare=self._environments.prepare,
             begin=self._transfer.begin,
             end=self._transfer.end,
             tell=news.tell,
@@ -111,10 +113,8 @@ class Node:
     # Parts -----------------------------------------------------------------------------------
 
     def _make_sampler(self) -> Sampler:
-        folders = [self._files.folder]
-        if self._config.data_disk:
-            folders.append(Path(self._config.data_disk))
-        return Sampler(folders, tasks=self._tell_tasks)
+        data = [Path(each) for each in (self._config.data_disk,) if each]
+        return Sampler([self._files.folder, *data], tasks=self._tell_tasks)
 
     def _make_engine(self) -> LocalEngine:
         return LocalEngine(
@@ -202,7 +202,9 @@ class Node:
         return [{"key": key} for key in (self._runner.running() if self._runner else [])]
 
     def _take(self, answer: Mapping[str, Any]) -> None:
-        """Do what the host says with its answer to a heartbeat."""
+        """Do what the host says with its answer to a heartbeat, and keep the disk tidy."""
+        self._cache.trim()
+        self._environments.trim()
         try:
             self._transfer.renew()
         except MillpondError as fault:  # A task's trouble, not the node's.

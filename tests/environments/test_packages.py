@@ -3,8 +3,10 @@
 import hashlib
 import io
 import json
+import os
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -219,6 +221,14 @@ def test_a_node_makes_an_environment_from_the_lock_by_the_hosts_cache(
     assert made.prepare(name) == str(place)
     assert made.prepare(str(tmp_path)) == str(tmp_path)
     assert len(asked) == 1
+    assert made.trim(free_least=1.1) == 0, "it was used just now"
+    lately = time.time() - 4 * 86_400
+    os.utime(f"{place}.lock", (lately, lately))
+    assert made.trim(free_least=0.0) == 0, "the disk has room"
+    assert made.trim(free_least=1.1) == 1
+    assert not place.exists()
+    assert made.prepare(name) == str(place)
+    assert (place / "lib" / f"python{version}" / "site-packages" / "pebble.py").is_file()
     assert source.asked.count(f"/files/{FILENAME}") == 1
 
 

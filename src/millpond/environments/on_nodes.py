@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ OpenObject = Callable[[str], Iterator[bytes]]
 
 _VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
 _PROBE_SECONDS = 30
+_UNUSED_SECONDS = 3 * 86_400.0
 
 
 class NodeEnvironments:
@@ -66,13 +68,38 @@ class NodeEnvironments:
             return environment
         digest = environment.removeprefix(LOCK_SCHEME)
         with self._lock:
-            if digest in self._made and Path(self._made[digest]).is_dir():
-                return self._made[digest]
+            made = self._made.get(digest, "")
+        if made and Path(made).is_dir():
+            self._note_use(made)
+            return made
         text = self._read(digest)
         place = self._builder(python_of(text)).ensure(text, lambda _: None)
         with self._lock:
             self._made[digest] = str(place.path)
+        self._note_use(str(place.path))
         return str(place.path)
+
+    def trim(self, free_least: float = 0.1) -> int:
+        """Remove, while less than a share of the disk is free, what was long unused; give how many.
+
+        No task takes as long as that, so nothing that is in use is removed.
+        """
+        usage = shutil.disk_usage(self._folder)
+        if usage.free >= usage.total * free_least or not self._builders:
+            return 0
+        with self._lock:
+            builder = next(iter(self._builders.values()))
+            self._made = {}
+        oldest, removed = time.time() - _UNUSED_SECONDS, 0
+        for lock in self._folder.glob("*.lock"):
+            if lock.stat().st_mtime < oldest and lock.with_suffix("").is_dir():
+                builder.discard(lock.stem)
+                removed += 1
+        return removed
+
+    def _note_use(self, folder: str) -> None:
+        """Remember when an environment was used last: its lock file tells."""
+        Path(f"{folder}.lock").touch()
 
     def _read(self, digest: str) -> str:
         """Give a lock's text, from here when it was asked for before."""

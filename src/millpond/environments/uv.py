@@ -160,6 +160,11 @@ class UvBuilder:
                 _remove(making)
         return place
 
+    def discard(self, key: str) -> None:
+        """Remove a venv that nothing uses, unless somebody makes it at this moment."""
+        with suppress(BlockingIOError), _locked(self._root / f"{key}.lock", None):
+            _remove(self._root / key)
+
     def sweep(self) -> int:
         """Remove half-made venvs that nobody works on any more; give how many."""
         removed = 0
