@@ -174,21 +174,31 @@ def start_service(work: Work) -> None:
     restart(work.target, work.wanted.data_disk, work.wanted.kit, has_systemd=work.facts.has_systemd)
 
 
-def restart(target: Target, data_disk: str, kit: str, *, has_systemd: bool) -> None:
+def restart(
+    target: Target, data_disk: str, kit: str, *, has_systemd: bool, is_watched: bool = True
+) -> None:
     """Start the node's service anew with the installation in use, and see that it stays.
+
+    Args:
+        target: the machine.
+        data_disk: folder of its objects.
+        kit: name of the installation.
+        has_systemd: whether systemd runs its services.
+        is_watched: whether to see that it stays. One that goes back to an old version does not
+            while the server is newer, since the server refuses it.
 
     Raises:
         ConflictError: it does not stay; the message holds its last words.
     """
     if has_systemd:
-        start_unit(target, WORKER_UNIT, worker_unit(data_disk))
+        start_unit(target, WORKER_UNIT, worker_unit(data_disk), is_watched=is_watched)
     else:
         words = f"-m millpond.worker --folder {NODE_FOLDER} --supervise"
-        start_loop(target, NODE_FOLDER, words)
+        start_loop(target, NODE_FOLDER, words, is_watched=is_watched)
     must(target, f"echo {shlex.quote(kit)} >{NODE_FOLDER}/running", "noting what runs")
 
 
-def start_unit(target: Target, name: str, text: str) -> None:
+def start_unit(target: Target, name: str, text: str, *, is_watched: bool = True) -> None:
     """Write a unit, let systemd start it at every start of the machine, and (re)start it now."""
     done = target.run(f"cat >{UNIT_FOLDER}/{name}", feed=feed_text(text))
     if done.code:
@@ -198,12 +208,14 @@ def start_unit(target: Target, name: str, text: str) -> None:
         )
     script = f"systemctl daemon-reload && systemctl enable --quiet {name}"
     must(target, f"{script} && systemctl restart {name}", f"starting {name}")
-    _be_steady(
-        target, f"systemctl show -p MainPID --value {name}", f"journalctl -u {name} -n 8 -o cat"
-    )
+    if is_watched:
+        process = f"systemctl show -p MainPID --value {name}"
+        _be_steady(target, process, f"journalctl -u {name} -n 8 -o cat")
 
 
-def start_loop(target: Target, folder: str, words: str, name: str = "supervise") -> None:
+def start_loop(
+    target: Target, folder: str, words: str, name: str = "supervise", *, is_watched: bool = True
+) -> None:
     """Start a program in the background that starts its own service again whenever it ends."""
     must(
         target,
@@ -214,8 +226,9 @@ setsid nohup {CURRENT_PYTHON} {words} </dev/null >>{name}.log 2>&1 &
 echo $! >{name}.pid""",
         "starting the service",
     )
-    child = f"pid=$(cat {folder}/{name}.pid) && cat /proc/$pid/task/$pid/children"
-    _be_steady(target, child, f"tail -n 8 {folder}/{name}.log")
+    if is_watched:
+        child = f"pid=$(cat {folder}/{name}.pid) && cat /proc/$pid/task/$pid/children"
+        _be_steady(target, child, f"tail -n 8 {folder}/{name}.log")
 
 
 def _be_steady(target: Target, pid: str, log: str) -> None:

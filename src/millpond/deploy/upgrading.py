@@ -49,8 +49,13 @@ def _roll_back(setup: Setup, facts: Facts, tell: Tell) -> None:
     if facts.current:
         tell(MachineStep("service", "warning", f"It did not stay; back to {facts.current}."))
         use_kit(setup.target, facts.current)
-        disk = setup.wanted.data_disk
-        restart(setup.target, disk, facts.current, has_systemd=facts.has_systemd)
+        restart(
+            setup.target,
+            setup.wanted.data_disk,
+            facts.current,
+            has_systemd=facts.has_systemd,
+            is_watched=False,
+        )
 
 
 def _clear(setup: Setup, kept: set[str]) -> None:
