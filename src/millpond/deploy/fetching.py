@@ -83,7 +83,8 @@ def _pip(folder: Path) -> Path:
 def _run(
     command: list[str], more: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    variables = dict(os.environ)
+    # A service may not write where an account keeps its caches.
+    variables = {**os.environ, "UV_NO_CACHE": "1", "PIP_NO_CACHE_DIR": "1"}
     index = variables.get("UV_DEFAULT_INDEX") or variables.get("UV_INDEX_URL")
     if index and "PIP_INDEX_URL" not in variables:
         variables["PIP_INDEX_URL"] = index

@@ -16,7 +16,7 @@ from millpond.client.local import find_server
 from millpond.deploy import judging, mending, units
 from millpond.deploy.facts import Facts, look
 from millpond.deploy.places import PREFIX, SCHEDULER_UNIT, SERVER_UNIT
-from millpond.deploy.target import Here, must
+from millpond.deploy.target import Here
 from millpond.deploy.wheelhouse import Kit, Wheelhouse
 from millpond.ground.errors import BusyError, ConflictError, Fault, InvalidError, MillpondError
 from millpond.machines.port import JoinTicket
@@ -305,8 +305,3 @@ def _no_ticket() -> JoinTicket:
 def is_root() -> bool:
     """Tell whether this program may set up the machine."""
     return os.geteuid() == 0
-
-
-def stop_host(folder: Path) -> None:
-    """Stop the services of this host; its data stay."""
-    must(Here(), mending.stopping_text(str(folder)), "stopping the services", seconds=120)

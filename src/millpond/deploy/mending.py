@@ -12,8 +12,6 @@ from millpond.deploy.places import (
     CURRENT_PYTHON,
     NODE_FOLDER,
     PREFIX,
-    SCHEDULER_UNIT,
-    SERVER_UNIT,
     UNIT_FOLDER,
     WORKER_UNIT,
 )
@@ -275,14 +273,6 @@ fi
 rm -f {NODE_FOLDER}/running""",
         "stopping the service",
     )
-
-
-def stopping_text(folder: str) -> str:
-    """Give the script that stops a host's server and scheduler."""
-    stops = [f"systemctl disable --quiet --now {unit}" for unit in (SERVER_UNIT, SCHEDULER_UNIT)]
-    loops = [_stop_loop(folder, name) for name in ("server", "scheduler")]
-    units = f"if [ -d /run/systemd/system ]; then {'; '.join(stops)}; fi"
-    return "\n".join([units, *loops])
 
 
 MENDS: Mapping[str, Callable[[Work], None]] = {
