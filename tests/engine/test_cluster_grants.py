@@ -38,11 +38,15 @@ def test_a_token_is_good_for_its_node_until_it_runs_out() -> None:
 
 
 @given(
-    st.sampled_from(["key", "node", "prefix", "project_id", "signature", "expires_at"]), st.text()
+    st.sampled_from(
+        ["key", "node", "prefix", "project_id", "signature", "expires_at", "log_bytes"]
+    ),
+    st.text(),
 )
 def test_no_part_can_be_changed(name: str, text: str) -> None:
     token = make_token()
-    value: str | int = len(text) + token.expires_at + 1 if name == "expires_at" else text
+    is_number = name in ("expires_at", "log_bytes")
+    value: str | int = len(text) + token.expires_at + 1 if is_number else text
     changed = replace(token, **{name: value})
     if changed == token:
         return
@@ -78,7 +82,7 @@ def test_an_old_token_is_made_anew_for_its_own_node_only() -> None:
     ("key", "may"),
     [
         ("projects/p/runs/r/s/0/1/answer.txt", True),
-        ("projects/p/runs/r/s/0/1.log/00000000", True),
+        ("projects/p/runs/r/s/0/1.log/00000000", False),
         ("projects/p/runs/r/s/0/1", False),
         ("projects/p/runs/r/s/0/10/answer.txt", False),
         ("projects/p/runs/r/s/0/1/../2/x", False),
@@ -89,6 +93,8 @@ def test_an_old_token_is_made_anew_for_its_own_node_only() -> None:
 )
 def test_it_writes_below_its_prefix_only(key: str, may: bool) -> None:
     assert make_token().may_write(key) is may
+    is_own_log = key == "projects/p/runs/r/s/0/1.log/00000000"
+    assert make_token().may_write(key, is_log=True) is is_own_log
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,8 @@ def test_it_writes_below_its_prefix_only(key: str, may: bool) -> None:
         {"key": 1},
         {"expires_at": "1"},
         {"expires_at": True},
+        {"log_bytes": None},
+        {"log_bytes": 1.5},
         {"prefix": None},
         {"node": "x" * 9999},
     ],

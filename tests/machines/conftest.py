@@ -5,7 +5,7 @@ import dataclasses
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -174,10 +174,19 @@ class Caller:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def send(self, method: str, path: str, body: object = None) -> httpx.Response:
+        return self._ask(method, path, {"json": body})
+
+    def post_bytes(self, path: str, content: bytes, **headers: str) -> httpx.Response:
+        return self._ask("POST", path, {"content": content}, headers)
+
+    def _ask(
+        self, method: str, path: str, more: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(self._app)
             async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
-                return await http.request(method, path, json=body, headers=self._headers)
+                both = {**self._headers, **(headers or {})}
+                return await http.request(method, path, headers=both, **more)
 
         return asyncio.run(ask())
 

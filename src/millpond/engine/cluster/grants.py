@@ -19,6 +19,7 @@ TOKEN_SECONDS = 6 * 3600
 RENEW_SECONDS = 2 * 3600
 """A token with less time left is made anew when its node tells how it is."""
 
+LOG_BYTES = 4 << 20
 _MOST = 2_000
 
 
@@ -32,6 +33,7 @@ class TaskToken:
         prefix: key prefix of what this attempt leaves; its log lies beside it.
         project_id: the project.
         expires_at: Unix time, in whole seconds.
+        log_bytes: how long its log may be.
         signature: of all of these, by the server.
     """
 
@@ -41,6 +43,7 @@ class TaskToken:
     project_id: str
     expires_at: int
     signature: str = ""
+    log_bytes: int = LOG_BYTES
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -55,26 +58,36 @@ class TaskToken:
         """
         texts = {name: facts.get(name) for name in ("key", "node", "prefix", "project_id")}
         texts["signature"] = facts.get("signature")
-        expires_at = facts.get("expires_at")
+        numbers = {name: facts.get(name) for name in ("expires_at", "log_bytes")}
         is_sound = all(isinstance(each, str) and len(each) <= _MOST for each in texts.values())
-        if not is_sound or not isinstance(expires_at, int) or isinstance(expires_at, bool):
+        if not is_sound or any(type(each) is not int for each in numbers.values()):
             raise _refused("it cannot be read")
-        return cls(expires_at=expires_at, **{name: str(each) for name, each in texts.items()})
+        told: dict[str, Any] = {**texts, **numbers}
+        return cls(**told)
 
-    def may_write(self, key: str) -> bool:
-        """Tell whether an object key lies below the attempt's prefix, or in its log."""
+    def may_write(self, key: str, *, is_log: bool = False) -> bool:
+        """Tell whether an object key lies below the attempt's prefix; or in its log."""
         parts = key.split("/")
         if not key or any(part in ("", ".", "..") for part in parts):
             return False
-        return key.startswith((f"{self.prefix}/", f"{self.prefix}.log/"))
+        return key.startswith(f"{self.prefix}.log/" if is_log else f"{self.prefix}/")
 
 
 def sign_token(
-    secret: bytes, *, key: str, node: str, prefix: str, project_id: str, now: datetime
+    secret: bytes,
+    *,
+    key: str,
+    node: str,
+    prefix: str,
+    project_id: str,
+    now: datetime,
+    log_bytes: int = LOG_BYTES,
 ) -> TaskToken:
     """Make the token of a task that goes to a node."""
     expires_at = int((now + timedelta(seconds=TOKEN_SECONDS)).timestamp())
-    return _sign(secret, TaskToken(key, node, prefix.rstrip("/"), project_id, expires_at))
+    place = prefix.rstrip("/")
+    token = TaskToken(key, node, place, project_id, expires_at, log_bytes=log_bytes)
+    return _sign(secret, token)
 
 
 def check_token(secret: bytes, token: TaskToken, node: str, now: datetime) -> None:
@@ -110,6 +123,7 @@ def renew_token(secret: bytes, token: TaskToken, node: str, now: datetime) -> Ta
         prefix=token.prefix,
         project_id=token.project_id,
         now=now,
+        log_bytes=token.log_bytes,
     )
 
 
@@ -124,8 +138,9 @@ def may_read(secret: bytes, task_key: str, object_key: str, signature: str) -> b
 
 
 def _sign(secret: bytes, token: TaskToken) -> TaskToken:
-    facts = (token.key, token.node, token.prefix, token.project_id, str(token.expires_at))
-    return replace(token, signature=_mac(secret, "task", *facts))
+    texts = (token.key, token.node, token.prefix, token.project_id)
+    numbers = (str(token.expires_at), str(token.log_bytes))
+    return replace(token, signature=_mac(secret, "task", *texts, *numbers))
 
 
 def _is_same(wanted: str, shown: str) -> bool:

@@ -20,8 +20,9 @@ from millpond.web.metrics import Meters
 from millpond.web.problems import problem_of
 
 PREFIX = "/door/v1"
-BODY_BYTES = 64 << 20
+BODY_BYTES = 8 << 20
 """The most that a node sends at a time."""
+HEARTBEAT_BYTES = 1 << 20
 
 
 def build_door(
@@ -80,16 +81,17 @@ class NodesOnly:
         received = 0
         # A signed address allows one object, as large as its task may leave.
         is_object = scope["method"] == "PUT" and scope["path"].startswith(f"{PREFIX}/objects/")
+        most = HEARTBEAT_BYTES if scope["path"] == f"{PREFIX}/heartbeat" else BODY_BYTES
 
         async def bounded() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > BODY_BYTES and not is_object:
+            if received > most and not is_object:
                 raise TooLargeError(
-                    f"The request's body holds more than {BODY_BYTES:,} bytes.",
+                    f"The request's body holds more than {most:,} bytes.",
                     next_step="Send less at a time.",
-                    limit_bytes=BODY_BYTES,
+                    limit_bytes=most,
                 )
             return message
 

@@ -20,7 +20,6 @@ from millpond.engine.port import OnProgress
 from millpond.engine.values import TaskProgress, log_key
 from millpond.ground.clock import Clock
 from millpond.ground.errors import (
-    ConflictError,
     Fault,
     InvalidError,
     NotAllowedError,
@@ -28,6 +27,7 @@ from millpond.ground.errors import (
     TooLargeError,
 )
 from millpond.machines.door.desks import Desk, NewObject
+from millpond.machines.door.logs import LogMeter
 from millpond.storage.port import ObjectStore
 from millpond.web.connections import peer_in
 
@@ -88,7 +88,7 @@ class PlaceAsked(_Asked):
     """Where may this object be left?"""
 
     key: Annotated[str, Field(max_length=1000)]
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0, le=2**62)]
     digest: Annotated[str, Field(pattern=_DIGEST)]
 
     def new(self) -> NewObject:
@@ -191,6 +191,8 @@ def _add_tasks(router: APIRouter, tools: DataTools) -> None:
 
 
 def _add_logs(router: APIRouter, tools: DataTools) -> None:
+    meter = LogMeter(tools.objects)
+
     @router.post("/logs")
     async def append_log(
         request: Request,
@@ -203,7 +205,8 @@ def _add_logs(router: APIRouter, tools: DataTools) -> None:
         with suppress(ValueError):
             facts = json.loads(millpond_task)
         key = log_key(prefix, sequence)
-        _check_write(tools, request, facts if isinstance(facts, dict) else {}, key)
+        told = facts if isinstance(facts, dict) else {}
+        _check_write(tools, request, told, key, is_log=True)
         data = bytearray()
         async for piece in request.stream():
             data += piece
@@ -212,16 +215,9 @@ def _add_logs(router: APIRouter, tools: DataTools) -> None:
                     f"A chunk of a log holds at most {_CHUNK_BYTES_MOST} bytes.",
                     next_step="Send smaller ones.",
                 )
-        await to_thread.run_sync(_keep_log, tools.objects, key, bytes(data))
+        most = TaskToken.from_json(told).log_bytes
+        await to_thread.run_sync(meter.keep, key, bytes(data), most)
         return {}
-
-
-def _keep_log(objects: ObjectStore, key: str, data: bytes) -> None:
-    try:
-        objects.put(key, data)
-    except ConflictError:
-        if objects.get(key) != data:
-            raise
 
 
 def node_of(request: Request) -> str:
@@ -245,9 +241,11 @@ def _check(tools: DataTools, request: Request, task: Mapping[str, Any]) -> tuple
     return node, token
 
 
-def _check_write(tools: DataTools, request: Request, task: Mapping[str, Any], key: str) -> str:
+def _check_write(
+    tools: DataTools, request: Request, task: Mapping[str, Any], key: str, *, is_log: bool = False
+) -> str:
     node, token = _check(tools, request, task)
-    if not token.may_write(key):
+    if not token.may_write(key, is_log=is_log):
         raise NotAllowedError(
             f"The task {token.key} may not write {key[:200]!r}.",
             next_step="A task writes below its own attempt's prefix only.",

@@ -48,6 +48,7 @@ def make_granting(secret: bytes, clock: Clock | None = None) -> MakeGrant:
             prefix=task.output_prefix,
             project_id=task.project_id,
             now=moment.now(),
+            log_bytes=task.limits.log_bytes,
         )
         names = {each.url.removeprefix(_OBJECT) for each in (*task.code, *task.inputs)}
         if task.environment.startswith(_LOCK):
