@@ -12,7 +12,9 @@ RunState = Literal[
     "queued", "preparing", "running", "cancelling", "succeeded", "failed", "cancelled"
 ]
 StepState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "skipped"]
-TaskState = Literal["waiting", "running", "done", "failed", "cancelled"]
+TaskState = Literal["waiting", "running", "done", "failed", "lost", "cancelled"]
+"""``lost``: its node or its server went down under it; that is no fault of its own."""
+
 
 FORMAT = 1
 """Version of the specification's own form, in its field ``format``."""

@@ -1,5 +1,6 @@
 """What a run's collection says of the run, in the form that the report and the record share."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -89,6 +90,7 @@ def _counts(collection: RunCollection) -> dict[str, Any]:
     }
     counts["tasks"] = sum(step.partitions for step in collection.steps)
     counts["failed tries"] = sum(task.state == "failed" for task in collection.tasks)
+    counts["lost tries"] = sum(task.state == "lost" for task in collection.tasks)
     counts["seconds"] = _between(collection.run.started_at, _last_end(collection))
     counts["processor seconds"] = round(sum(step.cpu_seconds for step in collection.steps), 1)
     return counts
@@ -118,4 +120,9 @@ def _warnings(collection: RunCollection) -> tuple[str, ...]:
     again = sum(task.state == "failed" for task in collection.tasks)
     if again:
         found.append(f"{again} of the tries failed; the log of their step tells why.")
+    lost = Counter(task.node for task in collection.tasks if task.state == "lost")
+    found += [
+        f"{count} of the tries were lost{' on ' + node if node else ''} and were made again."
+        for node, count in sorted(lost.items())
+    ]
     return tuple(found)

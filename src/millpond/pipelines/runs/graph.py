@@ -203,8 +203,8 @@ class Graph:
         step.memory_peak_bytes = max(step.memory_peak_bytes, report.memory_peak_bytes)
         wave.steps.add(step.spec.name)
         state = "done" if outputs is not None else "failed"
-        if report.outcome == "cancelled":
-            state = "cancelled"
+        if report.outcome in ("cancelled", "lost"):
+            state = report.outcome
         wave.ended.append(Ended(tried, report, state, outputs, outputs_key))
         if step.state != "running":
             return

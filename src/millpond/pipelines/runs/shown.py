@@ -1,5 +1,6 @@
 """What the pages of runs show: read in one go, told in words, drawn."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,13 +13,14 @@ from millpond.ground.page import Page
 from millpond.pipelines.drawing import draw_dag
 from millpond.pipelines.runs import actions
 from millpond.pipelines.runs.values import SPLITTING, RunFilter
-from millpond.pipelines.values import RUN_ENDED, Run, RunState, StepRun, Task
+from millpond.pipelines.values import RUN_ENDED, Run, RunState, StepRun, Task, TaskState
 from millpond.storage.database import Transaction
 
 LIVE: tuple[RunState, ...] = ("queued", "preparing", "running", "cancelling")
 STATES: tuple[RunState, ...] = get_args(RunState)
 _TASKS_SHOWN = 10
 _REASONS_SHOWN = 3
+_LOSSES_READ = 500
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,15 @@ class TasksAsked:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """Tries that were lost with the same machine for the same reason."""
+
+    node: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Looked:
     """A run with all that its page tells of it."""
 
@@ -43,6 +54,7 @@ class Looked:
     steps: Sequence[StepRun]
     counts: Mapping[str, Mapping[str, int]]
     tasks: Page[Task]
+    losses: Sequence[Lost]
     asked: TasksAsked
     now: datetime
 
@@ -61,9 +73,9 @@ class Looked:
         """How long it took, or has taken so far."""
         return wall_seconds(self.run, self.now)
 
-    def failed(self, step: str) -> int:
-        """Count the tries of a step that failed."""
-        return self.counts.get(step, {}).get("failed", 0)
+    def count(self, step: str, state: TaskState) -> int:
+        """Count the tries of a step that are in a state."""
+        return self.counts.get(step, {}).get(state, 0)
 
 
 def look_at(
@@ -83,7 +95,14 @@ def look_at(
     )
     steps = actions.list_steps(tx, actor, project_id, run_id)
     counts = actions.count_tasks(tx, actor, project_id, run_id)
-    return Looked(run, steps, counts, tasks, asked, tx.now)
+    losses: list[Lost] = []
+    if any(each.get("lost") for each in counts.values()):
+        lost = actions.list_tasks(
+            tx, actor, project_id, run_id, state="lost", limit=_LOSSES_READ
+        ).items
+        grouped = Counter((task.node, task.reason) for task in lost)
+        losses = [Lost(node, reason, count) for (node, reason), count in grouped.most_common()]
+    return Looked(run, steps, counts, tasks, losses, asked, tx.now)
 
 
 def wall_seconds(run: Run | StepRun, now: datetime) -> float | None:
@@ -116,9 +135,10 @@ def _note(looked: Looked, step: StepRun) -> str:
     words: list[str] = [step.state]
     if step.partitions > 1:
         words.append(f"{step.partitions_done} of {step.partitions}")
-    failed = looked.failed(step.name)
-    if failed and step.state != "failed":
-        words.append(f"{failed} failed")
+    for state in ("failed", "lost"):
+        count = looked.count(step.name, state)
+        if count and step.state != "failed":
+            words.append(f"{count} {state}")
     return " · ".join(words)
 
 
@@ -141,7 +161,8 @@ def causes_of(tx: Transaction, actor: Actor, looked: Looked) -> list[Cause]:
             step.name,
             step.reason,
             actions.list_tasks(
-                tx, actor, run.project_id, run.id, step=step.name, state="failed",
+                tx, actor, run.project_id, run.id, step=step.name,
+                state="failed" if looked.count(step.name, "failed") else "lost",
                 limit=_REASONS_SHOWN,
             ).items,
         )
