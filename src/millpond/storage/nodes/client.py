@@ -1,6 +1,7 @@
 """Calls to a node's data route: over mutual TLS, with short waits, never a whole file in memory."""
 
 import json
+import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,16 @@ BATCH_BYTES, BATCH_OBJECTS = 16 << 20, 2000
 _PIECE_BYTES = 1 << 20
 _KEPT_SECONDS = 30.0  # Less than the node keeps a connection, so that ours is never a dead one.
 _WRITE_SECONDS = 10.0
+_SILENT_SECONDS = 10
+_SOCKET_OPTIONS = (
+    # A node may flush for a minute before it answers. Whether it is still there, the kernels
+    # find out between themselves: a cut cable is noticed in ten seconds all the same.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 4),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_SECONDS * 1000),
+)
 _LINE = struct.Struct(">I")
 _FAULTS: dict[int, type[MillpondError]] = {
     fault.status: fault
@@ -51,13 +62,16 @@ class NodeClient:
     def __init__(self, identity: Identity, waits: Waits | None = None) -> None:
         """Show this certificate, and wait no longer than this."""
         self._waits = waits or Waits()
-        self._http = httpx.Client(
+        limits = httpx.Limits(
+            max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEPT_SECONDS
+        )
+        transport = httpx.HTTPTransport(
             verify=identity.client_context(),
             trust_env=False,
-            limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEPT_SECONDS
-            ),
+            limits=limits,
+            socket_options=_SOCKET_OPTIONS,
         )
+        self._http = httpx.Client(transport=transport, trust_env=False)
 
     def close(self) -> None:
         """Close every connection."""
