@@ -1,6 +1,7 @@
 """Calls to a node's data route: over mutual TLS, with short waits, never a whole file in memory."""
 
 import json
+import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +41,9 @@ _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_SECONDS * 1000),
 )
+_ANSWER_BYTES = 4 << 20
+"""No receipt is longer; more is a node that wants to fill the caller's memory."""
+_LINE_BYTES = 100
 _LINE = struct.Struct(">I")
 _FAULTS: dict[int, type[MillpondError]] = {
     fault.status: fault
@@ -47,6 +51,7 @@ _FAULTS: dict[int, type[MillpondError]] = {
 }
 _FAULTS[507] = NoSpaceError
 _MISSING, _DAMAGED = 404, 410
+_HELD = re.compile(rb"([0-9a-f]{64}) ([0-9]{1,18})")
 
 
 class NodeSilentError(BusyError):
@@ -154,20 +159,20 @@ class NodeClient:
             ) as answer,
         ):
             _check(target, answer)
-            for line in answer.iter_lines():
-                digest, _, size = line.partition(" ")
-                yield Held(digest, int(size))
+            yield from read_inventory(target.node, answer.iter_raw(_PIECE_BYTES))
 
-    def _ask(self, method: str, target: Target, path: str, **content: Any) -> httpx.Response:
-        with self._told(target):
-            answer = self._http.request(
+    def _ask(self, method: str, target: Target, path: str, **content: Any) -> bytes:
+        with (
+            self._told(target),
+            self._http.stream(
                 method,
                 f"{target.url}/data/{path}",
                 **content,
                 **self._options(target, {}, self._waits.flush),
-            )
+            ) as answer,
+        ):
             _check(target, answer)
-            return answer
+            return _read(target, answer)
 
     def _options(
         self, target: Target, headers: dict[str, str], wait: float | None = None
@@ -215,24 +220,64 @@ def split_batch(body: bytes) -> list[bytes]:
     return objects
 
 
+def read_inventory(node: str, pieces: Iterable[bytes]) -> Iterator[Held]:
+    """Read what a node says it holds, as it comes: each digest once, in their order.
+
+    Raises:
+        NodeSilentError: it is no inventory.
+    """
+    rest, last = b"", ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in (*lines, *([rest] if len(rest) > _LINE_BYTES else ())):
+            found = _HELD.fullmatch(line)
+            digest = found[1].decode() if found else ""
+            if found is None or digest <= last:
+                raise _no_inventory(node)
+            last = digest
+            yield Held(digest, int(found[2]))
+    if rest:
+        raise _no_inventory(node)
+
+
+def _no_inventory(node: str) -> NodeSilentError:
+    return NodeSilentError(
+        f"What the node {node!r} says it holds cannot be read.",
+        next_step="Look at the node: whoever is root there may have changed what runs on it.",
+    )
+
+
+def _read(target: Target, answer: httpx.Response) -> bytes:
+    """Read an answer whole, as it was sent, up to its bound."""
+    data = bytearray()
+    for piece in answer.iter_raw(_PIECE_BYTES):
+        data += piece
+        if len(data) > _ANSWER_BYTES:
+            raise NodeSilentError(
+                f"The node {target.node!r} answers more than {_ANSWER_BYTES:,} bytes.",
+                next_step="Look at the node: whoever is root there may have changed what runs on"
+                " it.",
+            )
+    return bytes(data)
+
+
 def _check(target: Target, answer: httpx.Response) -> None:
     if answer.is_success:
         return
-    answer.read()
     try:
-        said = json.loads(answer.content)
+        said = json.loads(_read(target, answer))
         message, step = str(said["message"])[:1000], str(said["next_step"])[:1000]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = f"The node {target.node!r} answers {answer.status_code}."
         step = "Look at the node's log."
     status = _MISSING if answer.status_code == _DAMAGED else answer.status_code
     raise _FAULTS.get(status, BusyError)(message, next_step=step)
 
 
-def _receipt(target: Target, answer: httpx.Response) -> Receipt:
+def _receipt(target: Target, answer: bytes) -> Receipt:
     try:
-        receipt = Receipt.from_json(answer.json())
-    except ValueError as fault:
+        receipt = Receipt.from_json(json.loads(answer))
+    except (ValueError, RecursionError, AttributeError) as fault:
         raise NodeSilentError(
             f"The node {target.node!r} gives no receipt.", next_step="Look at the node's log."
         ) from fault

@@ -54,7 +54,7 @@ class Reader:
         for target in self._targets(found):
             try:
                 with self._client.reading(target, found.digest) as pieces:
-                    data = b"".join(pieces)
+                    data = b"".join(_at_most(pieces, found.size))
             except MillpondError as fault:
                 self._note(target, found.digest, fault)
                 reasons.append(fault.message)
@@ -96,7 +96,7 @@ class Reader:
             try:
                 with self._client.reading(target, found.digest, start, end - start) as pieces:
                     served.append(target.node)
-                    for piece in pieces:
+                    for piece in _at_most(pieces, end - start):
                         start += len(piece)
                         yield piece
             except MillpondError as fault:
@@ -128,6 +128,15 @@ class Reader:
     def _mark(self, node: str, digest: str) -> None:
         self._database.change(lambda tx: store.mark_replica(tx, digest, node, "bad", "ok"))
         self.on_bad()
+
+
+def _at_most(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Give what was asked for; a node that goes on and on is not listened to."""
+    for piece in pieces:
+        yield piece[:size]
+        size -= len(piece)
+        if size < 0:
+            return
 
 
 def _away(key: str, found: Found, reasons: Sequence[str]) -> BusyError:

@@ -5,6 +5,7 @@ copies (a living holder pushes), and deletes what is over. It decides nothing th
 """
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Iterable
@@ -25,6 +26,8 @@ log = logging.getLogger("millpond.storage")
 
 _PARALLEL, _BATCH, _LINES = 4, 200, 1000
 _SCAN_SECONDS = 3600.0
+_PROBE_BYTES = 64 << 10
+_STRANGE_MOST = 100_000  # Of what nobody knows, a day: a node that lies must not fill the database.
 _STOP_SECONDS = 30.0
 
 
@@ -103,8 +106,8 @@ class Repairer:
         started = self._database.read(lambda tx: tx.now)
         target = self._ledger.target(place, "INVENTORY")
         held, last = iter(self._client.inventory(target)), ""
-        is_changed = False
-        while True:
+        is_changed, strange = False, 0
+        while strange < _STRANGE_MOST:
             part = list(islice(held, _LINES))
             # Beyond the last line nothing lies on the disk.
             end = part[-1].digest if len(part) == _LINES else None
@@ -113,11 +116,16 @@ class Repairer:
             def note(
                 tx: Transaction, part: list[Held] = part, first: str = first, end: str | None = end
             ) -> bool:
-                return _note_part(tx, place.node, part, (first, end), started)
+                nonlocal strange
+                is_other, new = _note_part(tx, place.node, part, (first, end), started)
+                strange += new
+                return is_other
 
             is_changed |= self._database.change(note)
             if end is None:
                 break
+        else:
+            log.warning("%s holds very much that nobody knows; some was not looked at", place.node)
         self._database.change(lambda tx: store.update_place(tx, place.node, inventory_at=started))
         if is_changed:
             self._seen = None
@@ -251,7 +259,32 @@ class Repairer:
                 self._database.change(lambda tx: store.drop_replicas(tx, node, [digest]))  # noqa: B023 - runs at once.
                 self._seen = None
                 return
-        self._database.change(lambda tx: store.mark_replica(tx, digest, surplus, "deleting", "ok"))
+        size = self._database.read(lambda tx: store.sizes_of(tx, [digest]))[digest]
+        if self._give_the_same([places[node] for node in stay], digest, size):
+            self._database.change(
+                lambda tx: store.mark_replica(tx, digest, surplus, "deleting", "ok")
+            )
+
+    def _give_the_same(self, places: list[Place], digest: str, size: int) -> bool:
+        """Tell whether nodes give the same bytes of a part that they could not foresee.
+
+        Their word that they hold an object, and have hashed it, may be a lie.
+        """
+        length = min(size, _PROBE_BYTES)
+        start, parts = secrets.randbelow(size - length + 1), set()
+        for place in places if length else ():
+            target, part = self._ledger.target(place, "GET", digest), bytearray()
+            with self._client.reading(target, digest, start, length) as pieces:
+                for piece in pieces:
+                    part += piece
+                    if len(part) > length:
+                        break
+            parts.add(bytes(part))
+        is_same = len(parts) == 1 and all(len(part) == length for part in parts)
+        if length and not is_same:
+            nodes = " and ".join(place.node for place in places)
+            log.warning("%s give different bytes of %s: nothing of it is deleted", nodes, digest)
+        return is_same or not length
 
     def _delete_marked(self) -> None:
         standing = self._standing()
@@ -283,8 +316,12 @@ def _forget(tx: Transaction, gone: Iterable[tuple[str, str]]) -> None:
 
 def _note_part(
     tx: Transaction, node: str, part: list[Held], between: tuple[str, str | None], started: datetime
-) -> bool:
-    """Compare a part of a node's inventory with what is known; tell whether copies were lost."""
+) -> tuple[bool, int]:
+    """Compare a part of a node's inventory with what is known.
+
+    Returns:
+        Whether copies were lost, and how many there are of what nobody knows.
+    """
     known = store.replicas_on(tx, node, *between)
     sizes = store.sizes_of(tx, (each.digest for each in part))
     found: dict[str, list[tuple[str, str]]] = {"ok": [], "bad": [], "orphan": []}
@@ -303,4 +340,4 @@ def _note_part(
     # What was noted after the node began to count may have come behind its back.
     gone = [d for d, (_, at) in known.items() if d not in there and at < started]
     store.drop_replicas(tx, node, gone)
-    return bool(gone or found["bad"])
+    return bool(gone or found["bad"]), len(found["orphan"])
