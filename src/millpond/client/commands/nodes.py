@@ -160,8 +160,12 @@ def make_token(call: Call, name: str, slots: int, labels: tuple[str, ...]) -> No
 @click.option("--data-disk", default="", help="Folder, on a disk of its own, for data.")
 @click.option("--slots", type=click.IntRange(0, 4096), default=0, help="Default: one per core.")
 @click.option("--address", "own", default="", help="By which others reach this machine.")
-@click.option("--data-port", type=_PORT, default=DATA_PORT, show_default=True)
-@click.option("--worker-port", type=_PORT, default=WORKER_PORT, show_default=True)
+@click.option(
+    "--data-port", type=_PORT, default=DATA_PORT, show_default=True, help="Serves data here."
+)
+@click.option(
+    "--worker-port", type=_PORT, default=WORKER_PORT, show_default=True, help="Takes tasks here."
+)
 @click.option("--insecure", is_flag=True, help="Send the token over plain HTTP.")
 @shared
 def join(
