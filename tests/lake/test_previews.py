@@ -2,13 +2,14 @@
 
 import io
 import json
+import time
 import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from millpond.lake.previews import parquet
+from millpond.lake.previews import parquet, rules
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 100
 PLACE = "/projects/pond/datasets/d/versions/1"
@@ -252,3 +253,15 @@ def test_datasets_are_searched_by_name(http):
     assert found("VIEW") == ["old_reviews", "reviews"]
     assert found("d_r") == ["old_reviews"]
     assert found("%") == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"<!-- -->" * 8000, b" " * 60_000, b"<?xml " * 9000, b"<!--" * 16_000, b"<!DOCTYPE" * 7000],
+    ids=["comments", "spaces", "declarations", "open comments", "types"],
+)
+def test_a_drawing_made_to_be_looked_at_for_ever_is_told_at_once(head):
+    began = time.process_time()
+    assert not rules.is_svg("x.svg", head)
+    assert rules.is_svg("x.svg", b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- a --> <!-- b --><svg>")
+    assert time.process_time() - began < 1

@@ -27,8 +27,9 @@ _IMAGES = (
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
 )
+# What was matched stays so: else many comments could be parted in very many ways.
 _SVG = re.compile(
-    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE[^>]*>\s*)?<svg[\s>]",
+    rb"(\xef\xbb\xbf)?\s*+(<\?xml[^>]*+>\s*+)?+((?><!--.*?-->)\s*+)*+(<!DOCTYPE[^>]*+>\s*+)?+<svg[\s>]",
     re.DOTALL,
 )
 _MARKS = (
