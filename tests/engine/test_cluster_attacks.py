@@ -5,17 +5,21 @@ clients unpickle a part of it.
 """
 
 import asyncio
+import json
 import os
 import pickle
 import sys
 import threading
 import time
+import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from millpond.engine.values import Entry, Limits, TaskSpec
+from millpond.engine.cluster.wire import pack_report, read_report
+from millpond.engine.values import Entry, Limits, TaskReport, TaskSpec
 
 CONTRACTS = str(Path(__file__).parents[1] / "contracts")
 sys.path.insert(0, CONTRACTS)
@@ -232,3 +236,63 @@ def test_a_node_means_no_other_by_whatever_spelling(cluster, engine, op):
         assert status in ("missing", "uncaught-error", "already-removed"), answer
     assert [node.name for node in engine.nodes()] == ["good"]
     assert engine._books.find("good").boot == good.boot
+
+
+def packed(**facts):
+    report = TaskReport("k", "done", 0, "", datetime.now(UTC), "n1", isolated=True)
+    given = json.loads(zlib.decompress(pack_report(report)))
+    return zlib.compress(json.dumps({**given, **facts}).encode())
+
+
+OUTPUT = {"path": "a", "key": "p/a", "size": 1, "digest": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"outcome": "splendid"},
+        {"outcome": ["done"]},
+        {"key": 7},
+        {"reason": "a\0b"},
+        {"reason": "x" * 100_000},
+        {"exit_code": "0"},
+        {"exit_code": 1 << 40},
+        {"cpu_seconds": float("nan")},
+        {"cpu_seconds": -1},
+        {"wall_seconds": "long"},
+        {"memory_peak_bytes": 1 << 70},
+        {"log_bytes": 1.5},
+        {"outputs": [OUTPUT | {"size": "1"}]},
+        {"outputs": [OUTPUT | {"size": -1}]},
+        {"outputs": [OUTPUT | {"key": None}]},
+        {"outputs": [7]},
+        {"outputs": None},
+        {"left_out": [1]},
+        {"started_at": "2026-01-01T00:00:00"},
+        {"started_at": 5},
+        {"isolated": "yes"},
+        {"unheard": "of"},
+    ],
+    ids=str,
+)
+def test_a_report_of_nonsense_is_none(facts):
+    """One that is taken goes into the database; one that breaks its reader keeps others waiting."""
+    assert read_report(packed()).outcome == "done"
+    assert read_report(packed(outputs=[OUTPUT])).outputs[0].key == "p/a"
+    with pytest.raises(ValueError, match="report"):
+        read_report(packed(**facts))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", zlib.compress(b"[" * 200_000), zlib.compress(b"[]"), zlib.compress(b"7")],
+    ids=["empty", "no zlib", "deep", "list", "number"],
+)
+def test_what_is_no_report_is_refused(data):
+    with pytest.raises(ValueError):
+        read_report(data)
+
+
+def test_a_report_that_grows_without_end_is_broken_off():
+    with pytest.raises(ValueError, match="too large"):
+        read_report(zlib.compress(b'"' + b"x" * (300 << 20) + b'"', 9))

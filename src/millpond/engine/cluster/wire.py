@@ -8,15 +8,16 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
-from millpond.engine.values import StoredOutput, TaskReport, TaskSpec
+from millpond.engine.values import Outcome, StoredOutput, TaskReport, TaskSpec
 
 PREFIX = "millpond"
 """First element of every key in Dask: it keeps statistics for each first element for ever."""
 
 _LEVEL = 1
 _REPORT_BYTES_MOST = 256 << 20
+_REASON_MOST, _NUMBER_MOST, _CODE_MOST = 1 << 16, 1 << 62, 1 << 31
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def read_report(data: bytes) -> TaskReport:
         text = opener.decompress(data, _REPORT_BYTES_MOST)
         if opener.unconsumed_tail:
             raise ValueError("the report is too large")
-        facts = json.loads(text)
-        return TaskReport(
+        facts = json.loads(text, parse_constant=_refuse_constant)
+        report = TaskReport(
             **{
                 **facts,
                 "started_at": datetime.fromisoformat(facts["started_at"]),
@@ -68,8 +69,38 @@ def read_report(data: bytes) -> TaskReport:
                 "left_out": tuple(facts["left_out"]),
             }
         )
-    except (zlib.error, KeyError, TypeError) as fault:
+    except (zlib.error, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise ValueError(f"the report cannot be read: {fault}") from fault
+    if not _is_sound(report):
+        raise ValueError("the report holds what cannot be")
+    return report
+
+
+def _is_sound(report: TaskReport) -> bool:
+    """Tell whether everything is of its kind: what a node sends is as little believed as a user."""
+    outputs = report.outputs
+    texts = [report.key, report.reason, report.node, *report.left_out]
+    texts += [text for each in outputs for text in (each.path, each.key, each.digest)]
+    whole = [report.memory_peak_bytes, report.log_bytes, *(each.size for each in outputs)]
+    code = 0 if report.exit_code is None else report.exit_code
+    return (
+        all(isinstance(each, str) and "\0" not in each for each in texts)
+        and len(report.reason) <= _REASON_MOST
+        and report.outcome in get_args(Outcome)
+        and all(type(each) is int and 0 <= each < _NUMBER_MOST for each in whole)
+        and all(
+            type(each) in (int, float) and 0 <= each < _NUMBER_MOST
+            for each in (report.cpu_seconds, report.wall_seconds)
+        )
+        and type(code) is int
+        and abs(code) < _CODE_MOST
+        and report.started_at.tzinfo is not None
+        and all(type(each) is bool for each in (report.isolated, report.needed_fresh))
+    )
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"the report holds {name}, which is no number")
 
 
 def _pack(facts: Mapping[str, Any]) -> bytes:
