@@ -157,6 +157,18 @@ def test_while_the_index_is_away_what_was_fetched_is_given(
     later.close()
 
 
+def test_names_without_end_fill_no_disk(source: LoopbackIndex, tmp_path: Path) -> None:
+    """A node may ask for whatever name comes to its mind."""
+    folder = tmp_path / "packages"
+    cache = packages.PackageCache(folder, (source.index,), most_bytes=1 << 20, pages_most=10)
+    for number in range(40):
+        with pytest.raises(NotFoundError):
+            cache.page(f"pebble{number}")
+    assert len(list((folder / "pages").iterdir())) <= 10
+    assert read(cache.open("pebble", FILENAME)) == WHEEL
+    cache.close()
+
+
 def test_other_bytes_than_promised_are_refused(
     cache: packages.PackageCache, source: LoopbackIndex
 ) -> None:

@@ -33,6 +33,7 @@ _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,200}[a-z0-9])?")
 _PAGE_BYTES_MOST, _PAGE_SECONDS, _SECONDS = 128 << 20, 600.0, 60.0
 _PIECE = 1 << 20
+_PAGES_MOST = 4000
 _TOLD = ("filename", "hashes", "requires-python", "yanked", "size", "upload-time")
 
 
@@ -46,6 +47,7 @@ class PackageCache:
         *,
         most_bytes: int,
         page_seconds: float = _PAGE_SECONDS,
+        pages_most: int = _PAGES_MOST,
     ) -> None:
         """Ask these indexes.
 
@@ -54,8 +56,9 @@ class PackageCache:
             indexes: in their order.
             most_bytes: of files that are kept.
             page_seconds: how old a page may grow while the index answers.
+            pages_most: how many pages are kept: a node may ask for any name.
         """
-        self._page_seconds = page_seconds
+        self._page_seconds, self._pages_most = page_seconds, pages_most
         self._indexes = indexes
         self._accounts = {urlsplit(each.url).netloc: each.account for each in indexes}
         self._pages = folder / "pages"
@@ -150,7 +153,16 @@ class PackageCache:
         making = kept.with_name(f".{uuid4().hex}")
         making.write_text(json.dumps(files))
         making.replace(kept)
+        self._drop_old_pages()
         return files
+
+    def _drop_old_pages(self) -> None:
+        """Drop the oldest half of the pages when there are too many."""
+        pages = [path for path in self._pages.iterdir() if not path.name.startswith(".")]
+        if len(pages) > self._pages_most:
+            pages.sort(key=_age)
+            for page in pages[: len(pages) // 2]:
+                page.unlink(missing_ok=True)
 
     def _ask(self, url: str) -> list[dict[str, Any]]:
         headers = {"Accept": _ACCEPT}
@@ -168,6 +180,13 @@ class PackageCache:
 
     def _of(self, url: str) -> tuple[str, str] | None:
         return self._accounts.get(urlsplit(url).netloc)
+
+
+def _age(page: Path) -> float:
+    try:
+        return page.stat().st_mtime
+    except FileNotFoundError:  # Dropped by another thread meanwhile.
+        return 0.0
 
 
 def _away(fault: Exception) -> BusyError:
