@@ -66,15 +66,17 @@ def until(is_so: Callable[[], Any], seconds: float = 60) -> Any:
 class Site:
     """A host and nodes, each with a folder of its own below one."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        self.folder, self.data = folder, folder / "data"
+    def __init__(self, folder: Path, settings: dict[str, str], address: str = "127.0.0.1") -> None:
+        self.folder, self.data, self.address = folder, folder / "data", address
+        self.addresses: dict[str, str] = {}  # Of nodes that have one of their own.
+        self.ways: dict[str, list[str]] = {}  # The words that start a process elsewhere.
         self.scheduler_port, self.door_port = free_port(), free_port()
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("MILLPOND_")}
         self.environ |= {
             f"MILLPOND_{name.upper()}": value
             for name, value in {
                 "engine_kind": "dask",
-                "cluster_address": "127.0.0.1",
+                "cluster_address": address,
                 "cluster_scheduler_port": str(self.scheduler_port),
                 "cluster_door_port": str(self.door_port),
                 "cluster_heartbeat_seconds": "0.5",
@@ -116,7 +118,7 @@ class Site:
     def start(self, name: str, *words: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *words],
+                [*self.ways.get(name, ()), sys.executable, "-m", *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -130,7 +132,7 @@ class Site:
             "millpond.engine.cluster.scheduler",
             "--folder", str(self.data / "cluster"),
             "--authority", str(self.data / "keys" / "authority.crt"),
-            "--host", "127.0.0.1",
+            "--host", "127.0.0.1" if self.address == "127.0.0.1" else "0.0.0.0",
             "--port", str(self.scheduler_port),
         )  # fmt: skip
 
@@ -140,7 +142,12 @@ class Site:
         assert self.client is not None
         token = self.client.nodes.make_token(name=name).token
         words = ["--name", name, "--folder", str(folder), "--slots", "2"]
-        words += ["--address", "127.0.0.1", "--data-port", str(free_port())]
+        words += [
+            "--address",
+            self.addresses.get(name, "127.0.0.1"),
+            "--data-port",
+            str(free_port()),
+        ]
         words += ["--worker-port", str(free_port())]
         if has_disk:
             words += ["--data-disk", str(self.folder / f"{name}-disk")]

@@ -151,7 +151,7 @@ def test_a_node_that_is_killed_costs_a_run_nothing_but_time(cluster, make_world)
         tasks = check_once(world, world.wait(run.id))
     finally:
         world.close()
-    lost = [task for task in tasks if task.state == "failed"]
+    lost = [task for task in tasks if task.state == "lost"]
     assert lost
     assert all("n1 was lost" in task.reason and task.node == "n1" for task in lost)
     by_node = Counter(task.node for task in tasks if task.state == "done")

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,19 +32,21 @@ BATCH_BYTES, BATCH_OBJECTS = 16 << 20, 2000
 _PIECE_BYTES = 1 << 20
 _KEPT_SECONDS = 30.0  # Less than the node keeps a connection, so that ours is never a dead one.
 _WRITE_SECONDS = 10.0
-_SILENT_SECONDS = 10
+_SILENT_SECONDS = 5
+_REMEMBERED_SECONDS = 20.0  # By then the server has noticed too, and names it no more.
 _SOCKET_OPTIONS = (
     # A node may flush for a minute before it answers. Whether it is still there, the kernels
-    # find out between themselves: a cut cable is noticed in ten seconds all the same.
+    # find out between themselves: a cut cable is noticed in five seconds all the same.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 4),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_SECONDS * 1000),
 )
 _ANSWER_BYTES = 4 << 20
 """No receipt is longer; more is a node that wants to fill the caller's memory."""
 _LINE_BYTES = 100
+_RECEIPT_SECONDS, _FLUSHED_A_SECOND = 10.0, 20 << 20
 _LINE = struct.Struct(">I")
 _FAULTS: dict[int, type[MillpondError]] = {
     fault.status: fault
@@ -56,6 +59,11 @@ _HELD = re.compile(rb"([0-9a-f]{64}) ([0-9]{1,18})")
 
 class NodeSilentError(BusyError):
     """The node does not answer, or broke off."""
+
+
+def receipt_seconds(size: int) -> float:
+    """Give how long a receipt for so many bytes is waited for while another node could give one."""
+    return _RECEIPT_SECONDS + size / _FLUSHED_A_SECOND
 
 
 class NodeClient:
@@ -77,13 +85,29 @@ class NodeClient:
             socket_options=_SOCKET_OPTIONS,
         )
         self._http = httpx.Client(transport=transport, trust_env=False)
+        self._silent: dict[str, float] = {}
 
     def close(self) -> None:
         """Close every connection."""
         self._http.close()
 
-    def put(self, target: Target, content: bytes | Iterable[bytes]) -> Receipt:
+    def is_silent(self, node: str) -> bool:
+        """Tell whether a node did not answer a moment ago: others are to be asked before it.
+
+        A connection to a machine that is gone looks well until somebody has waited for it. Whoever
+        asks one after the other waits once, not each time.
+        """
+        return time.monotonic() - self._silent.get(node, -_REMEMBERED_SECONDS) < _REMEMBERED_SECONDS
+
+    def put(
+        self, target: Target, content: bytes | Iterable[bytes], wait: float | None = None
+    ) -> Receipt:
         """Leave an object and give the node's receipt, whose signature is not checked here.
+
+        Args:
+            target: where to.
+            content: the bytes.
+            wait: seconds for the receipt, where another node could be asked; a minute otherwise.
 
         Raises:
             NodeSilentError: it does not answer.
@@ -91,12 +115,14 @@ class NodeClient:
             InvalidError: the bytes do not match the token's digest.
         """
         path = f"incoming/{uuid4().hex}"
-        return _receipt(target, self._ask("PUT", target, path, content=content))
+        return _receipt(target, self._ask("PUT", target, path, wait, content=content))
 
-    def put_many(self, target: Target, objects: Sequence[bytes]) -> Receipt:
+    def put_many(
+        self, target: Target, objects: Sequence[bytes], wait: float | None = None
+    ) -> Receipt:
         """Leave many small objects in one call."""
         body = b"".join(part for data in objects for part in (_LINE.pack(len(data)), data))
-        return _receipt(target, self._ask("POST", target, "batch", content=body))
+        return _receipt(target, self._ask("POST", target, "batch", wait, content=body))
 
     @contextmanager
     def reading(
@@ -118,6 +144,7 @@ class NodeClient:
                 "GET", f"{target.url}/data/{digest}", **self._options(target, headers)
             ) as answer,
         ):
+            self._silent.pop(target.node, None)
             _check(target, answer)
             yield answer.iter_raw(_PIECE_BYTES)
 
@@ -161,16 +188,19 @@ class NodeClient:
             _check(target, answer)
             yield from read_inventory(target.node, answer.iter_raw(_PIECE_BYTES))
 
-    def _ask(self, method: str, target: Target, path: str, **content: Any) -> bytes:
+    def _ask(
+        self, method: str, target: Target, path: str, wait: float | None = None, **content: Any
+    ) -> bytes:
         with (
             self._told(target),
             self._http.stream(
                 method,
                 f"{target.url}/data/{path}",
                 **content,
-                **self._options(target, {}, self._waits.flush),
+                **self._options(target, {}, wait or self._waits.flush),
             ) as answer,
         ):
+            self._silent.pop(target.node, None)
             _check(target, answer)
             return _read(target, answer)
 
@@ -193,6 +223,7 @@ class NodeClient:
         try:
             yield
         except (httpx.TransportError, httpx.InvalidURL) as fault:
+            self._silent[target.node] = time.monotonic()
             raise NodeSilentError(
                 f"The node {target.node!r} does not answer at {target.url}:"
                 f" {str(fault) or type(fault).__name__}.",

@@ -12,7 +12,7 @@ from uuid import uuid4
 from millpond.ground.errors import BusyError, MillpondError
 from millpond.storage.database import Database
 from millpond.storage.nodes import rules
-from millpond.storage.nodes.client import NodeClient, NodeSilentError
+from millpond.storage.nodes.client import NodeClient, NodeSilentError, receipt_seconds
 from millpond.storage.nodes.disk import PIECE_BYTES
 from millpond.storage.nodes.ledger import Ledger, Standing, too_few
 from millpond.storage.nodes.tokens import ANY
@@ -52,9 +52,9 @@ class Copier:
             BusyError: there are no two nodes that take it.
         """
 
-        def send(place: Place) -> Receipt:
+        def send(place: Place, wait: float | None) -> Receipt:
             target = self._ledger.target(place, "PUT", digest, len(data))
-            return self._verified(self._client.put(target, data), {digest: len(data)})
+            return self._verified(self._client.put(target, data, wait), {digest: len(data)})
 
         return self._gather(digest, len(data), send)
 
@@ -63,9 +63,9 @@ class Copier:
         total = sum(len(data) for data in objects.values())
         sizes = {digest: len(data) for digest, data in objects.items()}
 
-        def send(place: Place) -> Receipt:
+        def send(place: Place, wait: float | None) -> Receipt:
             target = self._ledger.target(place, "PUT", ANY, total + (len(objects) << 3))
-            receipt = self._client.put_many(target, list(objects.values()))
+            receipt = self._client.put_many(target, list(objects.values()), wait)
             return self._verified(receipt, sizes)
 
         return self._gather(uuid4().hex, total, send)
@@ -80,7 +80,7 @@ class Copier:
             BusyError: there are no two nodes that take it.
         """
         standing = self._standing()
-        chosen = rules.rank(uuid4().hex, standing.up, size=len(head))
+        chosen = self._answering_first(rules.rank(uuid4().hex, standing.up, size=len(head)))
         needed = self._ledger.needed(chosen)
         if len(chosen) < needed:
             raise too_few(standing, len(head))
@@ -145,22 +145,30 @@ class Copier:
                 continue
         return found
 
-    def _gather(self, seed: str, size: int, send: Callable[[Place], Receipt]) -> list[Receipt]:
+    def _gather(
+        self, seed: str, size: int, send: Callable[[Place, float | None], Receipt]
+    ) -> list[Receipt]:
         standing = self._standing()
-        chosen = rules.rank(seed, standing.up, size=size)
+        chosen = self._answering_first(rules.rank(seed, standing.up, size=size))
         needed, waiting = self._ledger.needed(chosen), iter(chosen)
+        left = len(chosen)
         receipts: list[Receipt] = []
         reasons: list[str] = []
         while len(receipts) < needed:
             tried = [each for _, each in zip(range(needed - len(receipts)), waiting, strict=False)]
             if not tried:
                 raise too_few(standing, size, reasons)
-            for future in [self._pool.submit(send, place) for place in tried]:
+            left -= len(tried)
+            wait = receipt_seconds(size) if left else None
+            for future in [self._pool.submit(send, place, wait) for place in tried]:
                 try:
                     receipts.append(future.result())
                 except MillpondError as fault:
                     reasons.append(fault.message)
         return receipts
+
+    def _answering_first(self, places: Sequence[Place]) -> list[Place]:
+        return sorted(places, key=lambda place: self._client.is_silent(place.node))
 
     def _standing(self) -> Standing:
         return self._database.read(self._ledger.standing)

@@ -115,7 +115,7 @@ class Reader:
             places = {place.node: place for place in standing.places}
             return [
                 self._ledger.target(places[node], "GET", found.digest)
-                for node in found.nodes
+                for node in sorted(found.nodes, key=self._client.is_silent)
                 if node in places
             ]
 
