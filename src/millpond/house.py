@@ -138,6 +138,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
                 caps_of(settings),
                 guard=cluster.presence.guard,
                 holds=objects.holds if isinstance(objects, NodeStore) else None,
+                hindrance=objects.shortage if isinstance(objects, NodeStore) else None,
             ),
             builder=builder,
             hub=sse.EventHub(database),

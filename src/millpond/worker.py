@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -86,13 +86,11 @@ class Node:
         peers = NodeClient(self._identity)
         stack.callback(peers.close)
         self._cache = Cache(folder / "cache", _cache_bytes(folder))
-        self._transfer = DoorTransfer(
-            self._door,
-            self._cache,
-            lambda send: Spool(folder / "spool", send),
-            peers,
-            disk=self._disk,
-        )
+
+        def spool(send: Callable[[str, int, bytes], None]) -> Spool:
+            return Spool(folder / "spool", send)
+
+        self._transfer = DoorTransfer(self._door, self._cache, spool, peers, disk=self._disk)
         stack.callback(self._transfer.close)
         self._sampler = self._make_sampler()
         self._engine = self._make_engine()
@@ -107,6 +105,7 @@ class Node:
             prepare=self._environments.prepare,
             begin=self._transfer.begin,
             end=self._transfer.end,
+            stop=self._transfer.stop,
             tell=news.tell,
         )
 
@@ -253,7 +252,7 @@ class Node:
                     self._pulse.stop()
                     self._door.close()  # Nothing waits for the host any more.
                     self._transfer.close()
-                self._runner.close()
+                self._runner.close(waits=self._stopping.is_set())
             failures = 0 if time.monotonic() - began > GOOD_SECONDS else failures + 1
             self._stopping.wait(pause_after(failures))
 

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from millpond.engine.cluster.running import NodeRunner, NodeTools
 from millpond.engine.cluster.workers import run_worker
 from millpond.engine.local import LocalEngine
 from millpond.engine.transfer import ObjectTransfer
-from millpond.engine.values import TaskProgress
-from millpond.ground.errors import MillpondError
+from millpond.engine.values import StoredOutput, TaskProgress
+from millpond.ground.errors import BusyError, MillpondError
 from millpond.ground.tls import Identity
 from millpond.storage.folder import FolderStore
 
@@ -30,6 +30,27 @@ class TellingRunner(NodeRunner):
 
     def describe(self):
         return super().describe() | json.loads(os.environ.get("NODE_LIES", "{}"))
+
+
+class HoldingTransfer(ObjectTransfer):
+    """Waits with every output of the name ``held`` until its task is stopped: nobody takes it."""
+
+    def __init__(self, store: FolderStore) -> None:
+        super().__init__(store)
+        self.stopped: set[str] = set()
+        self.news = threading.Condition()
+
+    def stop(self, key: str) -> None:
+        with self.news:
+            self.stopped.add(f"projects/p/{key}")
+            self.news.notify_all()
+
+    def publish(self, prefix: str, path: str, fd: int, size: int) -> StoredOutput:
+        if path == "held":
+            with self.news:
+                self.news.wait_for(lambda: prefix in self.stopped)
+            raise BusyError("It was stopped.", next_step="It runs elsewhere.")
+        return super().publish(prefix, path, fd, size)
 
 
 async def work(runner: NodeRunner, identity: Identity, folder: Path) -> None:
@@ -45,8 +66,10 @@ async def work(runner: NodeRunner, identity: Identity, folder: Path) -> None:
         )
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    with suppress(asyncio.CancelledError):
+    try:
         await task
+    except asyncio.CancelledError:
+        os.environ["NODE_REJOINS"] = ""
 
 
 def main() -> int:
@@ -58,17 +81,23 @@ def main() -> int:
         facts = json.dumps({**asdict(progress), "numbers": dict(progress.numbers)})
         news.sendto(facts.encode(), os.environ["NODE_NEWS"])
 
+    transfer = HoldingTransfer(FolderStore(store, "http://localhost", b"k" * 32))
     engine = LocalEngine(
-        ObjectTransfer(FolderStore(store, "http://localhost", b"k" * 32)),
+        transfer,
         folder / "scratch",
         slots=float(os.environ["NODE_SLOTS"]),
         name=os.environ["NODE_NAME"],
     )
     try:
-        runner = TellingRunner(engine, os.environ["NODE_NAME"], NodeTools(tell=tell))
         files = (os.environ[f"NODE_{each}"] for each in ("CERTIFICATE", "KEY", "AUTHORITY"))
         identity = Identity(*(Path(each) for each in files))
-        asyncio.run(work(runner, identity, folder))
+        tools = NodeTools(tell=tell, stop=transfer.stop)
+        while True:
+            runner = TellingRunner(engine, os.environ["NODE_NAME"], tools)
+            asyncio.run(work(runner, identity, folder))
+            runner.close(waits=False)
+            if not os.environ["NODE_REJOINS"]:
+                break
     except MillpondError as fault:
         print(fault.message, fault.next_step, file=sys.stderr)
         return 1

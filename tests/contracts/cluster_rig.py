@@ -74,8 +74,15 @@ class Cluster:
         assert b"listens" in said, self.log("scheduler")
 
     def start_node(
-        self, name: str, slots: float = 2, lies: dict[str, object] | None = None, port: int = 0
+        self,
+        name: str,
+        slots: float = 2,
+        lies: dict[str, object] | None = None,
+        port: int = 0,
+        *,
+        rejoins: bool = False,
     ) -> None:
+        """Start a node; one that rejoins does so in the same process, as our workers do."""
         identity = self.node_identity(name)
         facts = {
             "FOLDER": self.root / name,
@@ -86,6 +93,7 @@ class Cluster:
             "NEWS": self.root / "news",
             "LIES": json.dumps(lies or {}),
             "PORT": port,
+            "REJOINS": "yes" if rejoins else "",
             "CERTIFICATE": identity.certificate,
             "KEY": identity.key,
             "AUTHORITY": identity.authority,

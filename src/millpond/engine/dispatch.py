@@ -3,9 +3,10 @@
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from millpond.engine import rules
@@ -15,6 +16,8 @@ from millpond.ground.errors import BusyError, ConflictError, MillpondError
 
 _log = logging.getLogger(__name__)
 _OBJECT = "object:"
+_PAUSE_FIRST, _PAUSE_MOST = 1.0, 30.0
+_AWAY_SECONDS = 900.0  # What only a node can take that is away for no longer waits for it.
 _INPUTS_ASKED = 200  # The largest inputs of a task decide where it is best run.
 
 Guard = Callable[[NodeInfo], NodeInfo]
@@ -43,6 +46,38 @@ class _Books:
     keys: set[str] = field(default_factory=set)
 
 
+class _Nodes:
+    """What was seen of the nodes lately: their size, and who had no room although we thought so."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[NodeInfo, float]] = {}
+        self._pauses: dict[str, tuple[float, float]] = {}  # Until when, and how long.
+
+    def known(self, nodes: Sequence[NodeInfo]) -> list[NodeInfo]:
+        """Give these, and those that went away a short while ago."""
+        now = time.monotonic()
+        seen = {name: each for name, each in self._seen.items() if now - each[1] < _AWAY_SECONDS}
+        self._seen = seen | {node.name: (node, now) for node in nodes}
+        return [node for node, _ in self._seen.values()]
+
+    def note(self, report: TaskReport) -> None:
+        """Hold a node back that had no room, longer each time, until it has taken a task."""
+        if not report.is_refused:
+            self._pauses.pop(report.node, None)
+            return
+        now = time.monotonic()
+        end, seconds = self._pauses.get(report.node, (0.0, 0.0))
+        if now >= end:
+            seconds = min(max(2 * seconds, _PAUSE_FIRST), _PAUSE_MOST)
+            self._pauses[report.node] = (now + seconds, seconds)
+
+    def hold(self, node: NodeInfo) -> NodeInfo:
+        """Mark a node that is held back."""
+        if node.paused or time.monotonic() >= self._pauses.get(node.name, (0.0, 0.0))[0]:
+            return node
+        return replace(node, paused="it said that it has no room, so it is asked again soon")
+
+
 class Dispatcher:
     """A fair queue over one engine. Safe to share between threads."""
 
@@ -53,6 +88,7 @@ class Dispatcher:
         *,
         guard: Guard | None = None,
         holds: Holds | None = None,
+        hindrance: Callable[[], str] | None = None,
     ) -> None:
         """Hand tasks to this engine.
 
@@ -61,10 +97,12 @@ class Dispatcher:
             caps: most that one task may ask for, if there are limits.
             guard: holds nodes back that would come to harm; asked often, so it must be quick.
             holds: tells where inputs lie, so that tasks go there.
+            hindrance: tells what keeps tasks on nodes from ending; empty when nothing does.
         """
         self._engine, self._caps, self._guard, self._holds = engine, caps, guard, holds
-        self._waiting_reason = ""
+        self._waiting_reason, self._hindrance = "", hindrance
         self._books = _Books()
+        self._lately = _Nodes()
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self._is_closed = False
@@ -77,7 +115,7 @@ class Dispatcher:
 
     def nodes(self) -> list[NodeInfo]:
         """Give the nodes as tasks are placed on them: with what holds each back."""
-        nodes = self._engine.nodes()
+        nodes = [self._lately.hold(node) for node in self._engine.nodes()]
         return nodes if self._guard is None else [self._guard(node) for node in nodes]
 
     def wake(self) -> None:
@@ -102,7 +140,9 @@ class Dispatcher:
             rules.check_caps(task, self._caps)
         nodes = self.nodes()
         if nodes and not self._engine.places_itself:
-            rules.check_can_ever_fit(task, nodes)
+            with self._lock:
+                known = self._lately.known(nodes)
+            rules.check_can_ever_fit(task, known)
         project, _, user = share.partition("/")
         held = self._find_inputs(task) if len(nodes) > 1 else {}
         with self._lock:
@@ -168,9 +208,11 @@ class Dispatcher:
             return sum(len(queue) for queue in self._books.queues.values())
 
     def why_waiting(self) -> str:
-        """Say why nothing starts although tasks wait; empty when they wait for one another."""
+        """Say why nothing starts, or ends, although tasks wait; empty when all goes its way."""
         with self._lock:
-            return self._waiting_reason if self._books.queues else ""
+            reason = self._waiting_reason if self._books.queues else ""
+        hindrance = self._hindrance() if self._hindrance is not None else ""
+        return "; ".join(each for each in (reason, hindrance) if each)
 
     def close(self) -> None:
         """Cancel what waits; what runs is the engine's to end."""
@@ -187,6 +229,7 @@ class Dispatcher:
         with self._lock:
             while not self._is_closed and self._books.queues:
                 nodes = self.nodes()
+                self._lately.known(nodes)
                 chosen = self._choose(nodes)
                 if chosen is None:
                     places = self._engine.places_itself
@@ -195,7 +238,7 @@ class Dispatcher:
                 who, waiting, node = chosen
                 self._remove(who, waiting)
                 try:
-                    self._start(waiting, node)
+                    self._start(who, waiting, node)
                 except BusyError:  # The node has just drained or gone: back to the head.
                     self._books.queues.setdefault(who, deque()).appendleft(waiting)
                     break
@@ -248,14 +291,20 @@ class Dispatcher:
                 held[node] = held.get(node, 0) + size
         return held
 
-    def _start(self, waiting: _Waiting, node: str) -> None:
+    def _start(self, who: tuple[str, str], waiting: _Waiting, node: str) -> None:
         key = waiting.task.key
 
         def done(report: TaskReport) -> None:
             with self._lock:
-                self._books.keys.discard(key)
+                self._lately.note(report)
+                is_again = report.is_refused and not self._is_closed
+                if is_again:
+                    self._books.queues.setdefault(who, deque()).appendleft(waiting)
+                else:
+                    self._books.keys.discard(key)
             self._pump()
-            waiting.on_done(report)
+            if not is_again:
+                waiting.on_done(report)
 
         self._engine.submit(waiting.task, on_progress=waiting.on_progress, on_done=done, node=node)
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from millpond.engine.probe import Machine, probe_machine
 from millpond.engine.scratch import Scratch
 from millpond.engine.shelf import Shelf, sandbox_key
 from millpond.engine.starting import Starter
-from millpond.engine.values import NodeInfo, TaskProgress, TaskReport, TaskSpec
+from millpond.engine.values import Limits, NodeInfo, TaskProgress, TaskReport, TaskSpec
 from millpond.engine.warm import BrokenError, CancelledError, Ended, WarmSandbox
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 
@@ -138,6 +138,11 @@ class LocalEngine:
         """Tell of this machine."""
         with self._lock:
             return [self._node()]
+
+    def running(self) -> Mapping[str, Limits]:
+        """Give what every task that is here takes, by key; also of those that are being stopped."""
+        with self._lock:
+            return {key: run.task.limits for key, run in self._running.items()}
 
     def reattach(
         self,

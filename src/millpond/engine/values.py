@@ -207,6 +207,7 @@ class TaskReport:
         left_out: what lay in the output folder and was not taken, each with its reason.
         needed_fresh: whether it hung or crashed as a fork and was tried again without one: the
             pipeline version had better be run with ``fork=False`` from then on.
+        is_refused: whether its node had no room and never began it: it was no try of the task.
     """
 
     key: str
@@ -224,6 +225,7 @@ class TaskReport:
     log_bytes: int = 0
     left_out: tuple[str, ...] = ()
     needed_fresh: bool = False
+    is_refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,14 @@ def _copies(health: StoreHealth) -> Iterator[Finding]:
             "If it was restored from a backup on purpose, start the server once with"
             " objects.accept_restored; what the backup does not know is then deleted after a day.",
         )
+    if health.shortage:
+        yield Finding(
+            "outputs",
+            "warning",
+            f"New data cannot be kept now, {health.shortage}; tasks wait with what they made",
+            "They go on by themselves when two nodes with a data disk are up: bring one back or add"
+            " one (`millpond node list`), or take data with one copy by objects.allow_one_copy.",
+        )
     if health.missing:
         keys = ", ".join(health.missing_keys[:5])
         yield Finding(

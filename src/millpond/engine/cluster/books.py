@@ -122,6 +122,7 @@ class Books:
         self.flights: dict[str, Flight] = {}
         self.draining: set[str] = set()
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._over: OrderedDict[str, None] = OrderedDict()
         self._strangers: dict[str, float] = {}
 
     def nodes(self) -> list[NodeInfo]:
@@ -151,7 +152,10 @@ class Books:
         )
 
     def is_strange(self, key: str) -> bool:
-        """Tell whether a task that a node says it has is neither ours nor has just ended."""
+        """Tell whether a task that a node says it has is not ours, and has not told its end.
+
+        What was called lost counts as strange: if its node has it still, it takes its share there.
+        """
         return key not in self.flights and key not in self._ended
 
     def learn(self, members: Iterable[Member]) -> None:
@@ -173,19 +177,40 @@ class Books:
         """Give a node by its name."""
         return next((each for each in self.members.values() if each.name == name), None)
 
-    def end(self, key: str) -> Flight | None:
-        """Take a flight out; None when it has ended before."""
+    def end(self, key: str, *, is_over: bool = False) -> Flight | None:
+        """Take a flight out; None when it has ended before.
+
+        Args:
+            key: of its task.
+            is_over: whether it ended without its node's word, which may have it still.
+        """
         flight = self.flights.pop(key, None)
         if flight is not None:
-            self._ended[key] = None
-            while len(self._ended) > _ENDED_MOST:
-                self._ended.popitem(last=False)
+            kept = self._over if is_over else self._ended
+            kept[key] = None
+            while len(kept) > _ENDED_MOST:
+                kept.popitem(last=False)
         return flight
+
+    def is_over(self, key: str, node: str) -> bool:
+        """Tell whether nothing is taken of a task on this node any more: it was called lost."""
+        flight = self.flights.get(key)
+        return key in self._over if flight is None else flight.node != node
+
+    def orphans(self) -> list[tuple[str, str]]:
+        """Give address and key of tasks that nodes say they have and that were called lost."""
+        return [
+            (member.address, key)
+            for member in self.members.values()
+            for key in member.running
+            if self.is_over(key, member.name)
+        ]
 
     def begin(self, flight: Flight) -> None:
         """Take a flight in."""
         self.flights[flight.key] = flight
         self._ended.pop(flight.key, None)
+        self._over.pop(flight.key, None)
         self._strangers.pop(flight.key, None)
 
     def gone(self) -> list[Flight]:
@@ -208,7 +233,7 @@ class Books:
             key: member.address
             for member in self.members.values()
             for key in member.running
-            if self.is_strange(key)
+            if self.is_strange(key) and key not in self._over
         }
         self._strangers = {key: self._strangers.get(key, now) for key in there}
         return [

@@ -32,14 +32,20 @@ class Desk:
         report = TaskReport(
             flight.key, outcome, None, reason, datetime.now(UTC), flight.node, isolated=False
         )
-        self.end_with(flight, report)
+        self.end_with(flight, report, is_over=True)
 
-    def end_with(self, flight: Flight, report: TaskReport) -> None:
-        """Take a flight out of the books and tell its report, once."""
+    def end_with(self, flight: Flight, report: TaskReport, *, is_over: bool = False) -> None:
+        """Take a flight out of the books and tell its report, once.
+
+        Args:
+            flight: the task.
+            report: how it ended.
+            is_over: whether its node may have it still, and is to stop it when it is there again.
+        """
         with self.lock:
             if self.books.flights.get(flight.key) is not flight:
                 return
-            self.books.end(flight.key)
+            self.books.end(flight.key, is_over=is_over)
             link = self.link
         if link is not None:
             link.forget(flight.key)
@@ -47,9 +53,8 @@ class Desk:
             flight.has_ended = True
             on_done = flight.on_done
         if flight.is_cancelled and report.outcome == "lost":
-            report = replace(
-                report, outcome="cancelled", reason=f"It was cancelled. {report.reason}"
-            )
+            why = f"It was cancelled. {report.reason}"
+            report = replace(report, outcome="cancelled", reason=why, is_refused=False)
         try:
             on_done(report)
         except Exception:  # noqa: BLE001 - as above.

@@ -25,6 +25,9 @@ T = TypeVar("T")
 Content = Callable[[], Iterable[bytes]]
 """Gives the pieces of a body; asked again for each try."""
 
+IsOver = Callable[[], bool]
+"""Tells whether nobody waits for it any more."""
+
 _ROOT = "/door/v1/"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _CONNECT_SECONDS, _READ_SECONDS = 3.0, 60.0
@@ -42,6 +45,14 @@ _KINDS: dict[int, type[MillpondError]] = {
 
 class HostAwayError(BusyError):
     """The host does not answer now, or says that it can't do it now: trying again may help."""
+
+
+class HostBusyError(HostAwayError):
+    """The host is there and says that it can't do it now: there is no room, or too few nodes."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Door:
@@ -95,9 +106,9 @@ class Door:
         """
         return self.send("POST", urljoin(_ROOT, name), json=facts).json()
 
-    def ask(self, name: str, facts: Any) -> Any:
+    def ask(self, name: str, facts: Any, is_over: IsOver = _never) -> Any:
         """Send JSON and read JSON, as often as it takes while the host is away."""
-        return self.patiently(lambda: self.post(name, facts))
+        return self.patiently(lambda: self.post(name, facts), is_over)
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send one request, with options as ``httpx.Client.request`` has them, and read all.
@@ -121,8 +132,8 @@ class Door:
             "GET", self.url + path, headers=headers, extensions={"sni_hostname": HOST_NAME}
         )
 
-    def patiently(self, call: Callable[[], T]) -> T:
-        """Call again, with growing pauses, while the host is away.
+    def patiently(self, call: Callable[[], T], is_over: IsOver = _never) -> T:
+        """Call again, with growing pauses, while the host is away and somebody waits for it.
 
         Raises:
             HostAwayError: it was away for too long.
@@ -133,7 +144,7 @@ class Door:
             try:
                 return call()
             except HostAwayError:
-                if self.is_closed or time.monotonic() + pause > end:
+                if self.is_closed or is_over() or time.monotonic() + pause > end:
                     raise
                 self._pause(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -188,4 +199,4 @@ def raise_fault(answer: httpx.Response) -> None:
         raise kind(message, next_step=step, **dict(facts.get("facts") or {}))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # A defect: asking for long mends nothing.
         raise BusyError(message, next_step=step)
-    raise HostAwayError(message, next_step=step)
+    raise HostBusyError(message, next_step=step)

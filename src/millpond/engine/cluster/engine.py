@@ -95,7 +95,7 @@ class DaskEngine:
         """
         with self._lock:
             link, nodes = self._desk.link, self._books.nodes()
-            if nodes:
+            if any(node in ("", each.name) for each in nodes):  # Else the one named has just gone.
                 rules.check_can_ever_fit(task, nodes)
             if task.key in self._books.flights:
                 raise ConflictError(
@@ -215,6 +215,11 @@ class DaskEngine:
         with self._lock:
             flight = self._books.flights.get(key)
         return flight is not None and flight.node == node
+
+    def is_over(self, key: str, node: str) -> bool:
+        """Tell whether a task was called lost on that node: nothing is taken of it any more."""
+        with self._lock:
+            return self._books.is_over(key, node)
 
     def leave(self) -> None:
         """End this process' part; tasks go on, for ``reattach`` to find."""

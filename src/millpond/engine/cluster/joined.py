@@ -61,7 +61,8 @@ class JoinedEngine:
             NotAllowedError: there is no sandbox, and this server may not run code without one.
         """
         nodes = self.nodes()
-        rules.check_can_ever_fit(task, nodes)
+        if any(node in ("", each.name) for each in nodes):  # Else the one named has just gone.
+            rules.check_can_ever_fit(task, nodes)
         chosen = rules.choose_node(task, [each for each in nodes if node in ("", each.name)])
         if chosen is None:
             raise BusyError(
@@ -134,6 +135,10 @@ class JoinedEngine:
     def runs(self, key: str, node: str) -> bool:
         """Tell whether a task is with that node now."""
         return self.cluster.runs(key, node)
+
+    def is_over(self, key: str, node: str) -> bool:
+        """Tell whether a task was called lost on that node: nothing is taken of it any more."""
+        return self.cluster.is_over(key, node)
 
     def leave(self) -> None:
         """Stop what runs here; what runs on the nodes goes on."""

@@ -5,12 +5,19 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import httpx
 
-from millpond.engine.cluster.door import Door, HostAwayError, away, raise_fault
+from millpond.engine.cluster.door import (
+    Door,
+    HostAwayError,
+    HostBusyError,
+    IsOver,
+    away,
+    raise_fault,
+)
 from millpond.ground.errors import BusyError, ConflictError, InvalidError, MillpondError
 from millpond.storage.nodes.client import NodeClient, receipt_seconds
 from millpond.storage.nodes.disk import NodeDisk
@@ -32,34 +39,51 @@ class Leaver:
         self._door, self._peers, self._outside, self._disk = door, peers, outside, disk
 
     def leave(
-        self, token: Callable[[], Mapping[str, Any]], key: str, fd: int, size: int, digest: str
+        self, token: Callable[[], Mapping[str, Any]], new: "Leaving", is_over: IsOver
     ) -> None:
         """Leave so many bytes of an open file under a key.
 
+        While the host says that there are too few nodes it waits, for days if need be: what the
+        task has computed is worth more than its slot.
+
+        Args:
+            token: gives the task's, as it is now.
+            new: what is left.
+            is_over: whether the task was stopped.
+
         Raises:
             ConflictError: the key is taken.
-            BusyError: there was no room for it, or too few copies could be made.
+            BusyError: too few copies could be made although there are nodes, or it was stopped.
         """
-        facts = {"key": key, "size": size, "digest": digest}
-        end, pause = time.monotonic() + _PATIENCE_SECONDS, 0.25
-        for number in count(1):
-            place = self._door.ask("objects/place", {"task": token(), **facts})
+        end, pause, refusals = time.monotonic() + _PATIENCE_SECONDS, 0.25, 0
+        while True:
+            check_goes_on(is_over)
             try:
-                if place["kind"] == "address":
-                    if self._put(str(place["url"]), fd, size):
-                        self._door.ask("objects/commit", {"task": token(), **facts})
-                else:
-                    receipts = self._leave(place, fd, size, digest)
-                    said = {"task": token(), **facts, "receipts": receipts}
-                    self._door.ask("objects/commit", said)
+                self._leave_once(token, new, is_over)
             except (BusyError, InvalidError) as fault:  # Perhaps a node has just gone.
-                is_vain = isinstance(fault, InvalidError) and number == _TRIES
-                if is_vain or self._door.is_closed or time.monotonic() > end:
+                if isinstance(fault, HostBusyError):
+                    end = time.monotonic() + _PATIENCE_SECONDS
+                refusals += isinstance(fault, InvalidError)
+                is_vain = refusals >= _TRIES or time.monotonic() > end
+                if is_vain or self._door.is_closed or is_over():
                     raise
                 time.sleep(pause)
                 pause = min(2 * pause, _PAUSE_MOST)
             else:
                 return
+
+    def _leave_once(
+        self, token: Callable[[], Mapping[str, Any]], new: "Leaving", is_over: IsOver
+    ) -> None:
+        facts = {"key": new.key, "size": new.size, "digest": new.digest}
+        place = self._door.ask("objects/place", {"task": token(), **facts}, is_over)
+        if place["kind"] == "address":
+            if self._put(str(place["url"]), new.fd, new.size, is_over):
+                self._door.ask("objects/commit", {"task": token(), **facts}, is_over)
+            return
+        receipts = self._leave(place, new.fd, new.size, new.digest)
+        said = {"task": token(), **facts, "receipts": receipts}
+        self._door.ask("objects/commit", said, is_over)
 
     def _leave(self, place: Mapping[str, Any], fd: int, size: int, digest: str) -> list[Any]:
         """Leave bytes on nodes; give their receipts."""
@@ -92,7 +116,7 @@ class Leaver:
             ) from fault
         return receipts
 
-    def _put(self, url: str, fd: int, size: int) -> bool:
+    def _put(self, url: str, fd: int, size: int, is_over: IsOver) -> bool:
         """Leave bytes at an address of the door's, or one of the web.
 
         Returns:
@@ -123,8 +147,31 @@ class Leaver:
                     raise
                 is_there = True
 
-        self._door.patiently(once)
+        self._door.patiently(once, is_over)
         return is_there
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """What is left: so many bytes of an open file, from its beginning, under a key."""
+
+    key: str
+    fd: int
+    size: int
+    digest: str
+
+
+def check_goes_on(is_over: IsOver) -> None:
+    """Go no further with what was stopped.
+
+    Raises:
+        BusyError: it was.
+    """
+    if is_over():
+        raise BusyError(
+            "It was stopped on its node: the host counts on it no more.",
+            next_step="It runs again elsewhere, unless it was cancelled.",
+        )
 
 
 class PartReader:

@@ -16,12 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from millpond.engine.cluster.wire import Order, pack_report, read_order
 from millpond.engine.port import Engine
-from millpond.engine.values import Outcome, TaskProgress, TaskReport, TaskSpec
+from millpond.engine.values import Limits, Outcome, TaskProgress, TaskReport, TaskSpec
 from millpond.ground.errors import BusyError, MillpondError
 
 OnReport = Callable[[bytes], None]
@@ -31,6 +31,14 @@ _KEPT_MOST, _KEPT_BYTES_MOST = 5_000, 64 << 20
 _EARLY_SECONDS = 30.0  # A cancellation that overtook its task is remembered for so long.
 _THREADS = 64
 _log = logging.getLogger(__name__)
+
+
+class NodeEngine(Engine, Protocol):
+    """An engine on one machine, which knows what it holds."""
+
+    def running(self) -> Mapping[str, Limits]:
+        """Give what every task that is here takes, by key; also of those that are being stopped."""
+        ...
 
 
 def _keep_environment(environment: str) -> str:
@@ -43,6 +51,10 @@ def _no_grant(_task: TaskSpec, _grant: Grant) -> None:
 
 def _no_end(_task: TaskSpec) -> None:
     """Do nothing: the transfer needs no word after a task has ended."""
+
+
+def _no_stop(_key: str) -> None:
+    """Do nothing: the transfer cannot be broken off."""
 
 
 def _no_progress(_news: TaskProgress) -> None:
@@ -58,12 +70,15 @@ class NodeTools:
             its folder; may take minutes. A MillpondError ends the task with its words.
         begin: hears of a task and its grant before anything of it is fetched.
         end: hears that a task has ended, however it ended; always after ``begin``.
+        stop: hears, perhaps many times, that a task is to be stopped: nothing more of it is fetched
+            or published, and what waits for the host waits no longer.
         tell: sends a task's progress to the host.
     """
 
     prepare: Callable[[str], str] = _keep_environment
     begin: Callable[[TaskSpec, Grant], None] = _no_grant
     end: Callable[[TaskSpec], None] = _no_end
+    stop: Callable[[str], None] = _no_stop
     tell: Callable[[TaskProgress], None] = _no_progress
 
 
@@ -80,7 +95,7 @@ class _Held:
 class NodeRunner:
     """Runs orders on this node. Safe to call from many threads."""
 
-    def __init__(self, engine: Engine, name: str, tools: NodeTools | None = None) -> None:
+    def __init__(self, engine: NodeEngine, name: str, tools: NodeTools | None = None) -> None:
         """Run tasks with this node's own engine, under the node's name."""
         self._engine, self.name = engine, name
         self._tools = tools or NodeTools()
@@ -111,7 +126,10 @@ class NodeRunner:
         self._finish(held, _end_early(order.task, self.name, "cancelled", "The node stops."))
 
     def cancel(self, key: str, *, is_coming: bool = False) -> None:
-        """Stop a task, whatever it is at; ``is_coming`` stops also one that is not here yet."""
+        """Stop a task, whatever it is at; ``is_coming`` stops also one that is not here yet.
+
+        Also one that a runner before this one has left in the engine.
+        """
         with self._lock:
             held = self._held.get(key)
             if held is not None:
@@ -120,14 +138,19 @@ class NodeRunner:
                 now = time.monotonic()
                 self._early = {each: end for each, end in self._early.items() if end > now}
                 self._early[key] = now + _EARLY_SECONDS
-        if held is not None and held.is_submitted:
+        self._tools.stop(key)
+        if held is None or held.is_submitted:
             self._engine.cancel(key)
 
     def describe(self) -> dict[str, Any]:
-        """Tell what this node has, and what it runs; small and quick, told every second or so."""
+        """Tell what this node has, and what it runs; small and quick, told every second or so.
+
+        What a runner before this one was told to stop counts until it is dead: it has its slots.
+        """
         node = self._engine.nodes()[0]
+        limits = dict(self._engine.running())
         with self._lock:
-            limits = {key: held.order.task.limits for key, held in self._held.items()}
+            limits |= {key: held.order.task.limits for key, held in self._held.items()}
         return {
             "boot": self._boot,
             "told": next(self._told),
@@ -156,13 +179,17 @@ class NodeRunner:
         with self._lock:
             return list(self._held)
 
-    def close(self) -> None:
-        """Cancel everything; the engine itself is closed by who made it."""
+    def close(self, *, waits: bool = True) -> None:
+        """Cancel everything; the engine itself is closed by who made it.
+
+        Args:
+            waits: whether to wait for what is being made ready; it ends by itself.
+        """
         with self._lock:
             self._is_closed = True
         for key in self.running():
             self.cancel(key)
-        self._threads.shutdown(wait=True)
+        self._threads.shutdown(wait=waits)
 
     def _start(self, held: _Held) -> None:
         """Make what the task needs and give it to the engine."""
@@ -176,11 +203,7 @@ class NodeRunner:
             if is_cancelled:
                 report = _end_early(task, self.name, "cancelled", "It was cancelled.")
             else:
-                self._engine.submit(
-                    ready,
-                    on_progress=self._tools.tell,
-                    on_done=lambda report: self._finish(held, report),
-                )
+                self._submit(held, ready)
                 if held.is_cancelled:  # In the moment between.
                     self._engine.cancel(task.key)
                 return
@@ -192,6 +215,20 @@ class NodeRunner:
             _log.exception("task %s could not be started", task.key)
             report = _end_early(task, self.name, "lost", f"The node could not run it: {fault!r}.")
         self._finish(held, report)
+
+    def _submit(self, held: _Held, ready: TaskSpec) -> None:
+        """Give a task to the engine, or tell the host that there is no room: it sends it later."""
+        try:
+            self._engine.submit(
+                ready,
+                on_progress=self._tools.tell,
+                on_done=lambda report: self._finish(held, report),
+            )
+        except BusyError as fault:
+            _log.warning("no room for the task %s beside %s", ready.key, self._engine.running())
+            words = f"{fault.message} {fault.next_step}"
+            report = _end_early(ready, self.name, "lost", words)
+            self._finish(held, replace(report, is_refused=True))
 
     def _finish(self, held: _Held, report: TaskReport) -> None:
         """Keep the report and tell it."""

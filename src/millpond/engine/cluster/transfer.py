@@ -21,7 +21,7 @@ import httpx
 from millpond.engine.cluster.cache import Cache, write_checked
 from millpond.engine.cluster.door import Door, away, raise_fault
 from millpond.engine.cluster.grants import RENEW_SECONDS
-from millpond.engine.cluster.leaving import Leaver, hash_part
+from millpond.engine.cluster.leaving import Leaver, Leaving, check_goes_on, hash_part
 from millpond.engine.cluster.spool import Spool
 from millpond.engine.transfer import create, lay_down
 from millpond.engine.values import StoredOutput, TaskSpec, output_key
@@ -67,6 +67,13 @@ class _Held:
     digests: Mapping[str, str]
     found: dict[str, _Where] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def watched(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass bytes on until the task is stopped."""
+        for piece in pieces:
+            check_goes_on(self.over.is_set)
+            yield piece
 
 
 class DoorTransfer:
@@ -119,6 +126,13 @@ class DoorTransfer:
         )
         with self._lock:
             self._held[task.key] = held
+
+    def stop(self, key: str) -> None:
+        """Fetch and publish nothing more of a task; what waits for the host waits no longer."""
+        with self._lock:
+            held = self._held.get(key)
+        if held is not None:
+            held.over.set()
 
     def end(self, task: TaskSpec) -> None:
         """Wait until the host has the task's log, and let its grant go."""
@@ -266,6 +280,7 @@ class DoorTransfer:
             "Nobody holds one.", next_step="Run what made it again; it may have been lost.", key=key
         )
         for number in range(_ROUNDS):
+            check_goes_on(held.over.is_set)
             where = self._where(held, key, is_anew=number > 0)
             sources = sorted(
                 where.sources, key=lambda one: self._peers.is_silent(one.get("node", ""))
@@ -273,7 +288,7 @@ class DoorTransfer:
             for source in sources:
                 try:
                     with closing(self._stream(source, where.digest)) as pieces:
-                        return take(pieces)
+                        return take(held.watched(pieces))
                 except MillpondError as found:
                     _log.warning("a copy of %s could not be had: %s", key, found)
                     fault = found
@@ -316,7 +331,8 @@ class DoorTransfer:
                 others = (each for each in held.reads if each not in held.found and each != key)
                 asked += [each for each in others if not each.startswith("lock:")]
             pairs = [[each, held.reads[each]] for each in asked[:_AT_ONCE]]
-            answer = self._door.ask("objects/find", {"task": held.token, "keys": pairs})
+            asked_for = {"task": held.token, "keys": pairs}
+            answer = self._door.ask("objects/find", asked_for, held.over.is_set)
             for name, facts in answer["found"].items():
                 held.found[name] = _Where(
                     facts["size"], str(facts["digest"]), tuple(facts["sources"]), now
@@ -340,7 +356,8 @@ class DoorTransfer:
         """
         held, key = self._writer(prefix), output_key(prefix, path)
         digest = hash_part(fd, size)
-        self._leaver.leave(lambda: held.token, key, fd, size, digest)
+        new = Leaving(key, fd, size, digest)
+        self._leaver.leave(lambda: held.token, new, held.over.is_set)
         return StoredOutput(path, key, size, digest)
 
     def append_log(self, prefix: str, sequence: int, data: bytes) -> None:

@@ -99,6 +99,7 @@ class Watcher:
             doubtful = self._desk.books.doubtful(time.monotonic(), _DOUBT_SECONDS)
             cancelled = [each for each in self._desk.books.flights.values() if each.is_cancelled]
             strangers = self._desk.books.old_strangers(time.monotonic())
+            orphans = self._desk.books.orphans()
         for flight in restarted:
             self._desk.lose(flight, "the scheduler was started anew")
         for flight in gone:
@@ -109,6 +110,8 @@ class Watcher:
             link.cancel(flight.key, flight.address)
         for address, key in strangers:
             _log.warning("stopped the task %s, which nobody waits for", key)
+            link.cancel(key, address)
+        for address, key in orphans:  # Called lost while the node was away; run elsewhere now.
             link.cancel(key, address)
         self._scheduler, self.reason, self._seen = scheduler, "", link
         self.met.set()

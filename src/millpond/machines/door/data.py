@@ -36,6 +36,10 @@ _CHUNK_BYTES_MOST = 2 << 20
 _DIGEST = r"^[0-9a-f]{64}$"
 
 
+def _goes_on(_key: str, _node: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class LockText:
     """A lock, for a node to make its environment.
@@ -61,6 +65,7 @@ class DataTools:
         tell: hears of tasks' progress.
         find_lock: gives the lock of a digest; None when there is none.
         runs: tells whether a task is with a node now.
+        is_over: tells whether a task was called lost on a node, so that it leaves nothing more.
     """
 
     secret: bytes
@@ -70,6 +75,7 @@ class DataTools:
     tell: OnProgress
     find_lock: Callable[[str], LockText | None]
     runs: Callable[[str, str], bool]
+    is_over: Callable[[str, str], bool] = _goes_on
 
 
 class _Asked(BaseModel):
@@ -249,6 +255,11 @@ def _check_write(
         raise NotAllowedError(
             f"The task {token.key} may not write {key[:200]!r}.",
             next_step="A task writes below its own attempt's prefix only.",
+        )
+    if not is_log and tools.is_over(token.key, node):
+        raise NotAllowedError(
+            f"The task {token.key} is over on {node}: it was called lost there.",
+            next_step="It runs again elsewhere; nothing more is taken of this try.",
         )
     return node
 

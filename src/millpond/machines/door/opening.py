@@ -83,6 +83,7 @@ def data_routers(
         tell=engine.take_progress,
         find_lock=find_lock,
         runs=engine.runs,
+        is_over=engine.is_over,
     )
     routers = [data.routes(tools)]
     if isinstance(objects, FolderStore | NodeStore):

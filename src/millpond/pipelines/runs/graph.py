@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import cast
 
 from millpond.engine.values import TaskReport
-from millpond.pipelines.runs.rules import judge, retry_wait
+from millpond.pipelines.runs.rules import judge, lost_wait, retry_wait
 from millpond.pipelines.runs.values import SPLITTING, Ended, Loaded, Part, TaskOutputs, Try, Wave
 from millpond.pipelines.values import STEP_ENDED, StepSpec, StepState
 
@@ -227,6 +227,9 @@ class Graph:
         wave: Wave,
     ) -> None:
         part = tried.partition
+        if report.is_refused:  # It never began: the node had no room.
+            self._push(step, part, tried.fork, moment + lost_wait(2))
+            return
         failed, lost = step.failed.get(part, 0), step.lost.get(part, 0)
         retries = min(step.spec.retries, self._retries)
         verdict = judge(report.outcome, failed=failed, lost=lost, retries=retries)
@@ -234,7 +237,7 @@ class Graph:
             self.fail(step, self._reason(step, tried, report), now, wave)
         elif report.outcome == "lost":
             step.lost[part] = lost + 1
-            self._push(step, part, tried.fork)
+            self._push(step, part, tried.fork, moment + lost_wait(lost + 1))
         else:
             step.failed[part] = failed + 1
             wait = retry_wait(self._retry_seconds, failed + 1)
@@ -243,6 +246,12 @@ class Graph:
     def _reason(self, step: StepNow, tried: Try, report: TaskReport) -> str:
         where = "" if step.partitions <= 1 else f" in partition {tried.partition}"
         tries = "" if tried.attempt == 1 else f" after {tried.attempt} tries"
+        if report.outcome == "lost":
+            lost = step.lost.get(tried.partition, 0) + 1
+            tries += (
+                f", of which {lost} were lost through no fault of its own. Look at the nodes, then"
+                " start the run again. The last one"
+            )
         return f"Failed{where}{tries}: {report.reason or report.outcome}"
 
     def fail(self, step: StepNow, reason: str, now: datetime, wave: Wave) -> None:

@@ -7,6 +7,7 @@ Verdict = Literal["again", "give_up"]
 
 _RETRY_SECONDS_MOST = 60.0
 _LOST_MOST = 10
+_LOST_FIRST = 1.0
 _SHARE_LEAST, _ELAPSED_LEAST = 0.01, 1.0
 
 
@@ -66,6 +67,15 @@ def judge(outcome: str, *, failed: int, lost: int, retries: int) -> Verdict:
 def retry_wait(first: float, failed: int) -> float:
     """Give the seconds to wait before the next try, after so many that failed."""
     return float(min(first * 2 ** max(failed - 1, 0), _RETRY_SECONDS_MOST))
+
+
+def lost_wait(lost: int) -> float:
+    """Give the seconds to wait before the next try, after so many that were lost with a node.
+
+    The first one goes elsewhere at once. Whoever is lost again and again waits, ten tries together
+    some minutes, so that a cluster in trouble has time to mend.
+    """
+    return 0.0 if lost <= 1 else float(min(_LOST_FIRST * 2 ** (lost - 2), _RETRY_SECONDS_MOST))
 
 
 def seconds_left(done: int, before: int, total: int, elapsed: float) -> float | None:

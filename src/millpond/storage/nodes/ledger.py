@@ -236,6 +236,17 @@ class Ledger:
         """Take the database for the truth, although it is older than the disks."""
         store.drop_fact(tx, GUARD)
 
+    def shortage(self, tx: Transaction) -> str:
+        """Say why nothing new can be kept now, and what it waits for; empty when it can."""
+        standing = self.standing(tx)
+        fit = rules.rank("", standing.up)
+        if len(fit) >= self.needed(fit):
+            return ""
+        waits = "one copy only: waiting for a second node with a data disk"
+        if not fit:
+            waits = "no copy can be kept: waiting for two nodes with a data disk"
+        return f"{waits} ({_shown_all(standing, 0)})"
+
     def health(self, tx: Transaction) -> StoreHealth:
         """Give how the store is. Cost: reads every digest."""
         standing = self.standing(tx)
@@ -247,6 +258,7 @@ class Ledger:
             missing=none,
             missing_keys=store.keys_of(tx, missing, _KEYS_SHOWN) if missing else (),
             guard=self.guard(tx),
+            shortage=self.shortage(tx),
         )
 
     def _since(self, now: datetime) -> datetime:
@@ -266,18 +278,23 @@ class Ledger:
 
 def too_few(standing: Standing, size: int, reasons: Sequence[str] = ()) -> BusyError:
     """Make the error for too few nodes; it names each node's state."""
-    shown = ", ".join(
-        f"{place.node} {_shown(place, standing.states[place.node], size)}"
-        for place in standing.places
-    )
+    shown = _shown_all(standing, size)
     return BusyError(
         f"Only one copy or none could be made, and {COPIES} are needed; nothing was stored."
-        f" Nodes: {shown or 'none has joined'}." + "".join(f" {reason}" for reason in reasons),
+        f" Nodes: {shown}." + "".join(f" {reason}" for reason in reasons),
         next_step="It goes on by itself when two nodes with free space are up. An administrator"
         " sees them under Nodes, can add one, or take data with one copy by"
         " `objects.allow_one_copy`.",
         retry_after_seconds=5.0,
     )
+
+
+def _shown_all(standing: Standing, size: int) -> str:
+    shown = [
+        f"{place.node} {_shown(place, standing.states[place.node], size)}"
+        for place in standing.places
+    ]
+    return ", ".join(shown) or "none has joined"
 
 
 def _shown(place: Place, state: State, size: int) -> str:

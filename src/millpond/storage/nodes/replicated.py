@@ -7,6 +7,7 @@ its objects to the nodes: such keys are still read there.
 import hashlib
 import heapq
 import io
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -27,6 +28,7 @@ from millpond.storage.port import Method, ObjectInfo, check_key, is_there
 
 _PAGE = 1000
 _TRIES = 3
+_SHORTAGE_SECONDS = 2.0
 
 
 class NodeStore:
@@ -45,11 +47,20 @@ class NodeStore:
         self.reader = Reader(database, ledger, client, cache)
         self._host, self._cache = host, cache
         self._copier = Copier(database, ledger, client)
+        self._shortage = ("", -_SHORTAGE_SECONDS)
 
     def close(self) -> None:
         """Close every connection and thread."""
         self._copier.close()
         self.client.close()
+
+    def shortage(self) -> str:
+        """Say why outputs of tasks wait to be kept; empty when they need not."""
+        words, at = self._shortage
+        if time.monotonic() - at > _SHORTAGE_SECONDS:
+            words = self.database.read(self.ledger.shortage)
+            self._shortage = (words, time.monotonic())
+        return words
 
     def put(self, key: str, data: bytes | BinaryIO, *, overwrite: bool = False) -> int:
         """Leave bytes on two nodes, then name them in one transaction."""

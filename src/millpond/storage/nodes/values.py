@@ -212,6 +212,7 @@ class StoreHealth:
         missing: objects without any living copy.
         missing_keys: keys of the first of them.
         guard: why nothing is deleted, when the database seems to be older than the disks.
+        shortage: why nothing new can be kept now; empty when it can.
     """
 
     places: Sequence[tuple[Place, State]]
@@ -219,3 +220,4 @@ class StoreHealth:
     missing: int
     missing_keys: Sequence[str] = field(default_factory=tuple)
     guard: str = ""
+    shortage: str = ""
