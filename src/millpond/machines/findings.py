@@ -91,6 +91,13 @@ def _machine_findings(name: str, node: Node) -> Iterable[Finding]:
         why = node.store.reason or "it does not take or give bytes"
         step = f"Look at the disk of {node.facts.data_disk} on {node.address}."
         yield Finding(name, "fault", f"its data disk has failed: {why}", step)
+    elif node.store is not None and node.store.total_bytes and not node.store.free_bytes:
+        yield Finding(
+            name,
+            "warning",
+            "its data disk has no room for more; what is made lies on the other nodes",
+            f"Free space on {node.facts.data_disk} on {node.address}, or add a node.",
+        )
 
 
 def scheduler_finding(reason: str, data: Path) -> Finding:
