@@ -14,7 +14,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from fastapi._compat.v2 import ModelField
 
 import millpond
 from millpond import main
@@ -52,12 +54,28 @@ _STORES = {
     "moto_store": "s3-moto",
     "nodes_store": "nodes",
 }
+_KINDS = ("database", "database_url", "objects")
 _counts: dict[str, Counter[str]] = {"database": Counter(), "store": Counter()}
 
 
-# Counting ------------------------------------------------------------------------------------
+# Choosing and counting -------------------------------------------------------------------------
+
+# A quick look sees every behaviour once, on SQLite, the folder and the local engine; only what
+# speaks to databases itself is looked at on both.
+_OTHERS = ("postgresql", "s3", "s3-moto", "nodes")
+_OTHER_CLASSES = ("TestMinistack", "TestMoto", "TestNodes", "TestPlainEngine", "TestDaskEngine")
+_ON_BOTH = Path(__file__).parent / "storage"
 
 
+def is_repeated(item: pytest.Item, uses: Iterable[str]) -> bool:
+    """Tell whether a test does again elsewhere what another does on the default."""
+    kind = item.getparent(pytest.Class)
+    if kind is not None and kind.name in _OTHER_CLASSES:
+        return True
+    return not item.path.is_relative_to(_ON_BOTH) and not set(_OTHERS).isdisjoint(uses)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         chosen: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
@@ -70,6 +88,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, store in _STORES.items():
             if fixture in names:
                 item.user_properties.append(("store", store))
+        params = {name: value for name, value in chosen.items() if name in _KINDS}
+        if is_repeated(item, map(str, params.values())):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -176,6 +197,9 @@ class PostgreSQL:
     def __init__(self, port: int) -> None:
         self.port = port
         self._has_template = False
+        self._maker: ThreadPoolExecutor | None = None
+        self._next: Future[str] | None = None
+        self._dropped: Future[None] | None = None
         self._running = ExitStack()
         self._begin: Callable[[], AbstractContextManager[object]] = nullcontext
 
@@ -204,19 +228,49 @@ class PostgreSQL:
             connection.execute(statement.encode())
 
     @contextmanager
+    def works_ahead(self) -> Iterator[None]:
+        """Make databases while tests run that have theirs; for a server that no test stops."""
+        with ThreadPoolExecutor(1, "postgresql") as self._maker:
+            yield
+        if self._dropped:
+            self._dropped.result()
+
+    @contextmanager
     def database(self, *, empty: bool) -> Iterator[str]:
         """Make a database, with the schema or empty, and drop it at the end."""
-        if not empty and not self._has_template:
-            self.run("CREATE DATABASE millpond_template")
-            create_schema(self.url("millpond_template"))
-            self._has_template = True
-        name = f"test_{secrets.token_hex(6)}"
-        template = "template0" if empty else "millpond_template"
-        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+        if empty:
+            name = self._make("template0")
+        elif self._next:
+            name = self._next.result()
+        else:
+            name = self._make_whole()
+        if self._maker and not empty:
+            self._next = self._maker.submit(self._make_whole)
         try:
             yield self.url(name)
         finally:
-            self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            self._end(name)
+
+    def _make(self, template: str) -> str:
+        name = f"test_{secrets.token_hex(6)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+        return name
+
+    def _make_whole(self) -> str:
+        if not self._has_template:
+            self.run("CREATE DATABASE millpond_template")
+            create_schema(self.url("millpond_template"))
+            self._has_template = True
+        return self._make("millpond_template")
+
+    def _end(self, name: str) -> None:
+        drop = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+        if self._maker is None:
+            self.run(drop)
+            return
+        if self._dropped:
+            self._dropped.result()
+        self._dropped = self._maker.submit(self.run, drop)
 
 
 def create_schema(url: str) -> None:
@@ -230,7 +284,7 @@ def create_schema(url: str) -> None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """Start PostgreSQL."""
-    with new_postgresql() as server:
+    with new_postgresql() as server, server.works_ahead():
         yield server
 
 
@@ -498,11 +552,46 @@ class PortalSite:
             yield http
 
 
+# Passwords as cheap as a server allows: no test waits for how hard they are to guess.
+_FRUGAL = {
+    "MILLPOND_ENGINE_SLOTS": "2",
+    "MILLPOND_PEOPLE_ARGON2_MEMORY_KIB": "8192",
+    "MILLPOND_PEOPLE_ARGON2_PASSES": "1",
+}
+
+
+class _Later:
+    """What checks a field of a route, made when a request first needs it.
+
+    A server makes all of them when it starts, some 1,800, which is most of what its start costs;
+    a test has a server of its own and asks a few routes. The journeys start whole servers.
+    """
+
+    def __init__(self, make: Callable[[ModelField], None]) -> None:
+        self._make = make
+
+    def __get__(self, field: ModelField | None, _: type[ModelField]) -> object:
+        if field is None:
+            return self
+        self._make(field)
+        return vars(field)["_type_adapter"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frugal_routes() -> Iterator[None]:
+    """Let servers of this process start in a third of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        later = _Later(ModelField.__post_init__)
+        patch.setattr(ModelField, "__post_init__", lambda _: None)
+        patch.setattr(ModelField, "_type_adapter", later, raising=False)
+        yield
+
+
 @contextmanager
 def serve_portal(
     settings: dict[str, str], data: Path, change: Callable[[House], House] = lambda house: house
 ) -> Iterator[PortalSite]:
-    chosen = load_settings(None, {"MILLPOND_ENGINE_SLOTS": "2", **settings})
+    chosen = load_settings(None, {**_FRUGAL, **settings})
     with (
         listen("127.0.0.1", 0) as listening,
         open_house(chosen, data, url_of(listening)) as opened,

@@ -7,6 +7,7 @@ import time
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps
 from typing import Any
@@ -16,6 +17,12 @@ from joserfc import jwt
 from joserfc.jwk import Key, RSAKey
 
 CLIENT, SECRET = "millpond", "s3cret/with:signs"
+
+
+@cache
+def make_key(name: str) -> RSAKey:
+    """Make a key to sign with; once for all tests, as it takes most of a second."""
+    return RSAKey.generate_key(2048, {"kid": name, "use": "sig"}, private=True)
 
 
 class OidcProvider:
@@ -39,7 +46,7 @@ class OidcProvider:
 
     def rotate(self, name: str) -> None:
         """Sign with a new key from now on, and show that one alone."""
-        self.key: Key = RSAKey.generate_key(2048, {"kid": name, "use": "sig"}, private=True)
+        self.key: Key = make_key(name)
 
     def answer(self, path: str, sent: dict[str, str], given: str) -> tuple[int, Any]:
         """Answer a request: what is asked by a page leads back to the client."""
