@@ -220,6 +220,7 @@ def test_strangers_do_not_get_in(quiet, tmp_path):
             assert b"HTTP/" not in plain.recv(100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[], ["host.millpond"]], ids=["own name", "host's name"])
 def test_a_client_talks_to_the_host_only(cluster, names):
     """A node that takes the scheduler's address is not taken for it, whatever its names are."""
@@ -243,6 +244,7 @@ def test_no_http_is_answered_and_no_other_port_is_open(quiet):
     assert len(listening_ports(quiet.processes["n1"].pid)) == 1
 
 
+@pytest.mark.slow
 def test_a_revoked_node_is_cut_off_and_kept_out(cluster):
     from millpond.machines.authority import serial_of
 
@@ -269,6 +271,7 @@ def test_a_revoked_node_is_cut_off_and_kept_out(cluster):
 # What a node may say.
 
 
+@pytest.mark.slow
 def test_a_node_that_lies_about_its_slots_is_held_to_its_limits(cluster):
     cluster.start_node("n1", lies={"slots": 512, "memory_bytes": 1 << 60, "gpus": 8})
     most = NodeLimits(slots=1, memory_bytes=1 << 30, gpus=0, labels={"disk": "fast"})
@@ -288,6 +291,7 @@ def test_a_node_that_lies_about_its_slots_is_held_to_its_limits(cluster):
     assert first.outcomes() == ["cancelled"]
 
 
+@pytest.mark.slow
 def test_a_node_that_says_nonsense_is_none(cluster):
     cluster.start_node("n1", lies={"slots": "many"})
     cluster.start_node("n2")
@@ -412,6 +416,7 @@ def test_a_worker_that_falls_silent_is_lost_and_its_late_word_is_dropped(cluster
     assert heard.outcomes() == ["lost"]
 
 
+@pytest.mark.slow
 def test_a_short_cut_costs_nothing(cluster):
     cluster.start_node("n1")
     engine = cluster.make_engine()
@@ -428,6 +433,7 @@ def test_a_short_cut_costs_nothing(cluster):
     assert heard.outcomes() == ["done"]
 
 
+@pytest.mark.slow
 def test_a_worker_started_anew_at_the_same_port_is_another(cluster):
     port = 0
     with closing(socket.create_server(("127.0.0.1", 0))) as found:
@@ -451,6 +457,7 @@ def test_a_worker_started_anew_at_the_same_port_is_another(cluster):
     assert heard.outcomes() == ["lost"]
 
 
+@pytest.mark.slow
 def test_a_second_process_of_a_node_is_refused_while_the_first_lives(cluster):
     cluster.start_node("n1")
     engine = cluster.make_engine()
@@ -491,6 +498,7 @@ def test_a_node_that_comes_back_takes_the_place_of_its_dead_worker(cluster):
         engine.close()
 
 
+@pytest.mark.slow
 def test_what_is_cancelled_on_its_way_never_runs_on(cluster):
     cluster.start_node("n1", slots=8)
     engine = cluster.make_engine()
@@ -504,6 +512,7 @@ def test_what_is_cancelled_on_its_way_never_runs_on(cluster):
         engine.close()
 
 
+@pytest.mark.slow
 def test_a_cancel_of_what_another_server_started_reaches_the_node(cluster):
     cluster.start_node("n1")
     engine = cluster.make_engine()
@@ -520,6 +529,7 @@ def test_a_cancel_of_what_another_server_started_reaches_the_node(cluster):
     assert heard.reports == []
 
 
+@pytest.mark.slow
 def test_the_host_runs_what_has_a_gateway_and_its_share(cluster, tmp_path):
     cluster.start_node("n1", slots=1)
     store = FolderStore(cluster.store, "http://localhost", b"k" * 32)
@@ -548,6 +558,7 @@ def test_the_host_runs_what_has_a_gateway_and_its_share(cluster, tmp_path):
         engine.close()
 
 
+@pytest.mark.slow
 def test_a_scheduler_says_what_it_lacks(cluster, tmp_path, capsys):
     assert run_scheduler(["--folder", str(tmp_path / "none")]) == 1
     assert "There is no certificate" in capsys.readouterr().err

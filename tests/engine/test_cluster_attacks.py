@@ -155,6 +155,7 @@ def submit(engine, task, node):
     return reports
 
 
+@pytest.mark.slow
 def test_what_a_node_logs_is_not_unpickled_by_the_server(cluster, engine, tmp_path):
     """Dask's clients listen to the topic "warn", and unpickle what stands there."""
     mark = tmp_path / "was_run"
@@ -167,6 +168,7 @@ def test_what_a_node_logs_is_not_unpickled_by_the_server(cluster, engine, tmp_pa
         assert not wait_until(mark.exists, 1)
 
 
+@pytest.mark.slow
 def test_the_kind_of_a_result_is_not_unpickled_by_the_server(cluster, engine, tmp_path):
     """Dask's clients unpickle the type that a worker says its result has."""
     mark = tmp_path / "was_run"
@@ -183,6 +185,7 @@ def test_the_kind_of_a_result_is_not_unpickled_by_the_server(cluster, engine, tm
         assert not wait_until(mark.exists, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ["worker-status-change", "task-erred", "reschedule"])
 @pytest.mark.parametrize("is_named", [True, False])
 def test_a_node_says_nothing_in_the_name_of_another(cluster, engine, op, is_named):
@@ -212,6 +215,7 @@ def test_a_node_says_nothing_in_the_name_of_another(cluster, engine, op, is_name
     assert wait_until(lambda: reports, 20)
 
 
+@pytest.mark.slow
 def test_a_node_is_asked_by_its_own_name_only(cluster, engine):
     """A worker that tells another's address is not taken for the one that answers there."""
     good = engine._books.find("good").address
@@ -220,6 +224,7 @@ def test_a_node_is_asked_by_its_own_name_only(cluster, engine):
     assert [node.name for node in engine.nodes()] == ["good"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", ["heartbeat_worker", "unregister"])
 def test_a_node_means_no_other_by_whatever_spelling(cluster, engine, op):
     """Dask looks up names and host names after we have looked who is meant."""

@@ -39,6 +39,7 @@ def test_the_second_start_reuses_everything_but_the_run(alone: Any, tmp_path: Pa
     assert (Path(third["outputs"]) / "predictions.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_fault_leaves_no_server_behind(alone: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     fault = alone.fault("demo", "--data", "d", "--files", "empty", "--exit", code=6)

@@ -48,6 +48,7 @@ class Machine:
         self.words = ["--name", name, "--folder", str(self.folder / "node"), *ports]
 
 
+@pytest.mark.slow
 def test_a_machine_joins_by_the_line_that_the_token_comes_with(
     shell: Any, make_shell: Any, place: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_machine_joins_by_the_line_that_the_token_comes_with(
     assert "a node of https://127.0.0.1" in fault["message"]
 
 
+@pytest.mark.slow
 def test_a_machine_sends_its_token_to_no_other_server(
     shell: Any, make_shell: Any, place: Path
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_machine_sends_its_token_to_no_other_server(
     assert "millpond node token" in fault["next_step"]
 
 
+@pytest.mark.slow
 def test_a_node_is_looked_after(shell: Any) -> None:
     changed = shell.json("node", "set", "owl", "--slots", "1", "--price", "0.4", "--no-labels")
     assert (changed["slots_most"], changed["price_per_hour"], changed["labels"]) == (1, 0.4, {})
@@ -111,6 +114,7 @@ def test_a_node_is_looked_after(shell: Any) -> None:
     assert shell.json("node", "sources")[0]["name"] == "ssh"
 
 
+@pytest.mark.slow
 def test_a_stolen_key_is_shut_out_and_the_machine_may_come_back(
     shell: Any, make_shell: Any, place: Path, server: ServerProcess
 ) -> None:

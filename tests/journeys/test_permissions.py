@@ -214,6 +214,7 @@ def fault_of(site: Site, route: Route, who: str, status: int) -> str:
     return found if status in (401, 403) or status >= 500 else ""
 
 
+@pytest.mark.slow
 def test_every_route_lets_in_whom_the_table_of_permissions_says(site: Site) -> None:
     faults, tokens = [], {who: site.token(who) for who in CAST}
     routes = [route for route in site.routes() if route.permission != "open"]

@@ -47,6 +47,7 @@ def test_no_thing_can_be_named_like_a_page_beside_it(portal_site):
     assert words == RESERVED
 
 
+@pytest.mark.slow
 def test_every_page_lets_in_whom_the_table_of_permissions_says(portal_site):
     faults, pages = [], list(declared(portal_site))
     assert len(pages) > 20

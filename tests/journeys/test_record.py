@@ -20,6 +20,7 @@ def test_nouns_agree_with_their_numbers() -> None:
     assert [counted(1, "entry"), counted(3, "entry")] == ["1 entry", "3 entries"]
 
 
+@pytest.mark.slow
 def test_all_records_verify_before_and_after_a_new_key_and_a_changed_one_is_named(
     shell: Any, server: ServerProcess, place: Path
 ) -> None:

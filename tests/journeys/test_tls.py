@@ -129,6 +129,7 @@ def bob(mill: Mill, make_shell: Any, folder: Path) -> Any:
 # Whom one speaks to ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_server_says_how_others_sign_in_and_its_own_user_needs_nothing(
     mill: Mill, make_shell: Any
 ) -> None:
@@ -145,6 +146,7 @@ def test_the_server_says_how_others_sign_in_and_its_own_user_needs_nothing(
     assert host.json("user", "me", "--url", url.group(1))["user"]["is_admin"] is True
 
 
+@pytest.mark.slow
 def test_nothing_is_told_to_a_server_that_nobody_vouches_for(
     mill: Mill, make_shell: Any, tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_nothing_is_told_to_a_server_that_nobody_vouches_for(
     assert not (tmp_path / "far" / "authorities.json").exists()
 
 
+@pytest.mark.slow
 def test_a_fingerprint_is_pinned_once_and_holds_for_every_command(
     mill: Mill, make_shell: Any, tmp_path: Path
 ) -> None:
@@ -183,6 +186,7 @@ def test_a_fingerprint_is_pinned_once_and_holds_for_every_command(
     assert not kept.exists(), "a variable is for this time"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 130)])
 def test_a_person_is_asked_whether_the_fingerprint_is_the_one_they_know(
     mill: Mill, make_shell: Any, tmp_path: Path, answer: str, code: int
@@ -223,6 +227,7 @@ def at_a_terminal(shell: Any, words: list[str], script: list[tuple[bytes, str]])
         os.close(ours)
 
 
+@pytest.mark.slow
 def test_the_sdk_pins_by_a_fingerprint_and_speaks_to_no_other(mill: Mill, tmp_path: Path) -> None:
     environ = {k: v for k, v in far(tmp_path).items() if k.startswith("MILLPOND")}
     with Client(mill.url, fingerprint=mill.fingerprint, environ=environ) as client:
@@ -269,6 +274,7 @@ def test_a_server_that_was_changed_is_refused_until_somebody_vouches_for_it(
 # What goes over it -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_data_go_up_and_down_and_events_come_live(
     mill: Mill, make_shell: Any, tmp_path: Path
 ) -> None:
@@ -300,6 +306,7 @@ def test_data_go_up_and_down_and_events_come_live(
     assert (tmp_path / "back" / "large").read_bytes() == (data / "large").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_upload_of_the_browser_is_resumed(mill: Mill, make_shell: Any, tmp_path: Path) -> None:
     shell = bob(mill, make_shell, tmp_path)
     token = re.search(r'token = "(\S+)"', (tmp_path / "far" / "c.toml").read_text())
@@ -326,6 +333,7 @@ def test_an_upload_of_the_browser_is_resumed(mill: Mill, make_shell: Any, tmp_pa
         assert http.get(place).json()["digest"] == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_portal_has_secure_cookies_and_is_never_marked(mill: Mill) -> None:
     with httpx.Client(verify=mill.context(), headers=PAGE, base_url=mill.url) as http:
         page = http.get("/sign-in")
@@ -346,6 +354,7 @@ def test_the_portal_has_secure_cookies_and_is_never_marked(mill: Mill) -> None:
         assert denied.status_code == 403
 
 
+@pytest.mark.slow
 def test_plain_http_is_led_or_told_to_come_by_tls(
     mill: Mill, make_shell: Any, tmp_path: Path
 ) -> None:
@@ -470,6 +479,7 @@ def test_a_given_certificate_is_known_by_the_authority_of_the_organisation(
         assert page.headers["strict-transport-security"] == f"max-age={180 * 86_400}"
 
 
+@pytest.mark.slow
 def test_a_certificate_that_does_not_do_stops_the_start_with_the_reason(
     make_shell: Any, tmp_path: Path
 ) -> None:
@@ -485,6 +495,7 @@ def test_a_certificate_that_does_not_do_stops_the_start_with_the_reason(
     assert not (tmp_path / "d" / "millpond.db").exists()
 
 
+@pytest.mark.slow
 def test_loopback_is_plain_unless_tls_is_asked_for(make_shell: Any, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     shell = make_shell(tmp_path, far(tmp_path))

@@ -13,6 +13,7 @@ import pytest
 from millpond.client.local import read_server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_up_tells_its_address_and_stops_in_order(
     make_shell: Any, tmp_path: Path, stop: signal.Signals

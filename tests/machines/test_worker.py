@@ -184,6 +184,7 @@ def test_a_folder_that_another_worker_uses_is_refused(site: Site) -> None:
     assert "uses the folder" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_port_that_is_taken_is_named(site: Site, which: int) -> None:
     disk = site.files.folder.parent / "disk"
@@ -196,6 +197,7 @@ def test_a_port_that_is_taken_is_named(site: Site, which: int) -> None:
     assert ("data_port", "worker_port")[which] in text
 
 
+@pytest.mark.slow
 def test_a_revoked_certificate_ends_it_with_words(site: Site) -> None:
     site.join()
     process = site.start()
@@ -215,6 +217,7 @@ def test_a_revoked_certificate_ends_it_with_words(site: Site) -> None:
     assert "was revoked" in site.status()["reason"]
 
 
+@pytest.mark.slow
 def test_another_version_ends_it_with_the_command_that_mends_it(room: Room, tmp_path: Path) -> None:
     site = Site(room, tmp_path, "9.9.9")
     try:
@@ -227,6 +230,7 @@ def test_another_version_ends_it_with_the_command_that_mends_it(room: Room, tmp_
     assert "millpond node upgrade owl" in text
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_installation_is_told(site: Site, tmp_path: Path) -> None:
     site.join()
     now = datetime.now(UTC)
@@ -240,6 +244,7 @@ def test_a_folder_of_another_installation_is_told(site: Site, tmp_path: Path) ->
     assert "millpond node token" in text
 
 
+@pytest.mark.slow
 def test_a_data_disk_that_is_gone_is_told_and_it_computes_on(site: Site) -> None:
     disk = site.files.folder.parent / "disks" / "one"
     site.join(data_disk=str(disk))

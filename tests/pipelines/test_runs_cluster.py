@@ -80,6 +80,7 @@ def check_once(world, run):
     return tasks
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_leaves_its_tasks_to_the_next(cluster, make_world):
     first = open_world(cluster, make_world)
     try:

@@ -66,6 +66,7 @@ input()
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_swept_by_the_next(rig: ModuleType, rig_folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(rig.__file__), str(rig_folder)],
@@ -84,6 +85,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(rig: ModuleType, rig_folder
     assert not list(Path("/sys/fs/cgroup").glob(f"*/*{run_id}*"))
 
 
+@pytest.mark.slow
 def test_a_rig_that_cannot_start_a_machine_says_what_the_machine_said(
     lan: Any, rig: ModuleType
 ) -> None:

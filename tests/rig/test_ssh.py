@@ -21,6 +21,7 @@ def pins(tmp_path: Path) -> Pins:
     return Pins(tmp_path / "ssh")
 
 
+@pytest.mark.slow
 def test_a_machine_is_met_its_key_pinned_and_told_and_scripts_run_there(
     start: START, key: Path, pins: Pins, tmp_path: Path
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_machine_is_met_its_key_pinned_and_told_and_scripts_run_there(
         )
 
 
+@pytest.mark.slow
 def test_a_machine_with_another_host_key_is_refused_with_both_fingerprints(
     start: START, key: Path, pins: Pins
 ) -> None:
