@@ -6,6 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from millpond.client.process import ServerProcess
 from millpond.client.screen import counted
 
