@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from millpond.audit.actions import list_entries
 from millpond.ground.actor import SYSTEM, Actor
+from millpond.ground.canonical import digest_of
 from millpond.ground.errors import (
     ConflictError,
     InvalidError,
@@ -175,7 +176,8 @@ def test_a_project_is_renamed_and_all_in_it_stays(database: Database, ann: Actor
     kept = database.read(lambda tx: actions.secret_values(tx, made.id, ["KEY"], box=BOX))
     assert kept == {"KEY": "value"}
     newest, *_, first = database.read(lambda tx: list_entries(tx, made.id)).items
-    assert (newest.before["name"], newest.after["name"]) == ("birds", "songbirds")
+    facts = [{"name": n, "description": "", "is_archived": False} for n in ("birds", "songbirds")]
+    assert [newest.before_digest, newest.after_digest] == [digest_of(each) for each in facts]
     assert (newest.target, first.target) == ("project/birds", "project/birds")
     assert do(database, actions.add_project, ann, "birds").id != made.id  # The old name is free.
 
