@@ -306,3 +306,42 @@ def test_tasks_of_a_process_before_are_taken_over(heard: Heard) -> None:
     assert heard.reports == []
     assert engine.started == ["a", "gone", "waits"]
     put(second, after, "a", "p/u")
+
+
+def test_what_only_a_node_can_take_that_is_away_waits_for_it(heard: Heard) -> None:
+    engine = StillEngine(4)
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "a", "p/u")
+    small = StillEngine(1)
+    engine.nodes = lambda: [replace(small.nodes()[0], name="small")]
+    put(dispatcher, heard, "b", "p/u", slots=2)
+    assert heard.reports == [], "it fitted a moment ago"
+    assert "large enough for b are away" in dispatcher.why_waiting()
+    with pytest.raises(InvalidError, match="largest node has 4"):
+        put(dispatcher, heard, "c", "p/u", slots=5)
+    del engine.nodes
+    engine.changed()
+    assert engine.started == ["a", "b"]
+    assert dispatcher.why_waiting() == ""
+
+
+def test_a_task_that_its_node_refuses_goes_back_to_the_queue(heard: Heard) -> None:
+    engine = TwoNodes(2)
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "a", "p/u")
+    assert engine.placed == {"a": "a"}
+    task, on_done = engine.running.pop("a")
+    now = SystemClock().now()
+    refused = TaskReport(task.key, "lost", None, "No room.", now, "a", isolated=False)
+    on_done(replace(refused, is_refused=True))
+    assert heard.reports == []
+    assert engine.placed == {"a": "b"}, "the other is asked, since this one had no room"
+    assert [bool(node.paused) for node in dispatcher.nodes()] == [True, False]
+    engine.end("a")
+    assert heard.outcomes() == {"a": "done"}
+
+
+def test_what_keeps_tasks_from_ending_is_told(heard: Heard) -> None:
+    dispatcher = Dispatcher(StillEngine(1), hindrance=lambda: "one copy only")
+    put(dispatcher, heard, "a", "p/u")
+    assert dispatcher.why_waiting() == "one copy only"

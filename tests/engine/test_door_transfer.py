@@ -50,7 +50,8 @@ class Host:
     """A door, on a listener of its own."""
 
     def __init__(self, objects: ObjectStore, desk: Desk, identity: Identity) -> None:
-        self.objects, self.news, self.locks, self.running = objects, [], {}, set()
+        self.objects, self.news, self.locks = objects, [], {}
+        self.running, self.over = set(), set()  # Keys of tasks.
         tools = data.DataTools(
             SECRET,
             desk,
@@ -59,6 +60,7 @@ class Host:
             self.news.append,
             self.locks.get,
             lambda key, node: node == "mill" and key in self.running,
+            lambda key, _node: key in self.over,
         )
         self._app = build_frame(None, lambda *_: None)
         self._app.include_router(data.routes(tools), prefix="/door/v1")

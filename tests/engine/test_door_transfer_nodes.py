@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.storage.data_nodes import DataNodes
 
 from millpond.engine.cluster.spool import Spool
 from millpond.engine.cluster.transfer import DoorTransfer
-from millpond.engine.values import StagedInput
+from millpond.engine.values import StagedInput, log_key
 from millpond.ground.errors import BusyError, ConflictError, InvalidError, NotAllowedError
 from millpond.machines.authority import Authority
 from millpond.machines.door.desks import NodesDesk
@@ -196,3 +197,70 @@ def test_a_token_for_one_object_opens_no_other(farm: Farm, tmp_path: Path) -> No
         stolen = type(target)(source["node"], source["url"], source["token"])
         with pytest.raises(NotAllowedError), farm.client.reading(stolen, secret) as pieces:
             list(pieces)
+
+
+class Publishing:
+    """Publishes from a thread, as a task does, and keeps what came of it."""
+
+    def __init__(self, farm: Farm, folder: Path, content: bytes) -> None:
+        self.fault: Exception | None = None
+        self._thread = threading.Thread(target=self._publish, args=(farm, folder, content))
+        self._thread.start()
+
+    def _publish(self, farm: Farm, folder: Path, content: bytes) -> None:
+        try:
+            farm.publish(folder, "made", content)
+        except BusyError as fault:
+            self.fault = fault
+
+    def ends(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+def lose_two(farm: Farm) -> None:
+    for name in ("b", "c"):
+        farm.nodes.silent.add(name)
+    farm.nodes.hear(farm.store, farm.store.ledger.pace.lost)
+    farm.node.door._patience = 0.0  # So that only what waits for nodes goes on.
+
+
+def test_outputs_wait_for_a_second_node_and_go_on_by_themselves(farm: Farm, tmp_path: Path) -> None:
+    farm.begin()
+    lose_two(farm)
+    assert "one copy only: waiting for a second node with a data disk" in farm.store.shortage()
+    publishing = Publishing(farm, tmp_path, b"one")
+    assert not publishing.ends(1.5)  # It waits, although the door's patience is over.
+    farm.nodes.silent.remove("b")
+    farm.nodes.beat(farm.store)
+    assert publishing.ends(20)
+    assert publishing.fault is None
+    assert farm.store.get(f"{PREFIX}/made") == b"one"
+    assert farm.nodes.held(DIGEST) == ["a", "b"]
+
+
+def test_a_task_that_is_stopped_waits_no_longer_and_leaves_nothing(
+    farm: Farm, tmp_path: Path
+) -> None:
+    farm.begin()
+    lose_two(farm)
+    publishing = Publishing(farm, tmp_path, b"one")
+    assert not publishing.ends(0.5)
+    farm.node.transfer.stop(make_task().key)
+    assert publishing.ends(10)
+    assert publishing.fault is not None
+    assert not farm.store.exists(f"{PREFIX}/made")
+    with pytest.raises(BusyError, match="the host counts on it no more"):
+        farm.publish(tmp_path, "made", b"one")
+
+
+def test_nothing_is_taken_of_a_task_that_was_called_lost(farm: Farm, tmp_path: Path) -> None:
+    """Also when its node has not heard of that."""
+    farm.begin()
+    farm.host.over.add(make_task().key)
+    with pytest.raises(NotAllowedError, match="it was called lost there"):
+        farm.publish(tmp_path, "made", b"one")
+    assert not farm.store.exists(f"{PREFIX}/made")
+    farm.node.transfer.append_log(PREFIX, 0, b"its last words")
+    farm.node.transfer.end(make_task())
+    assert farm.store.get(log_key(PREFIX, 0)) == b"its last words"

@@ -16,6 +16,7 @@ import pytest
 
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 from millpond.storage.database import Database
+from millpond.storage.looking import look_at_objects
 from millpond.storage.nodes import store as sql
 from millpond.storage.nodes.removal import forget, why_not_removed
 from millpond.storage.nodes.repair import Repairer
@@ -402,6 +403,9 @@ def test_all_but_one_node_lost_takes_nothing_new_and_gives_everything(nodes, sto
     health = store.database.read(store.ledger.health)
     assert health.at_risk == len(data)
     assert health.missing == 0
+    words = "one copy only: waiting for a second node with a data disk"
+    assert words in health.shortage
+    assert any(words in each.meaning for each in look_at_objects(store))
 
 
 def test_one_copy_is_taken_when_the_administrator_allows_it_and_shown_as_at_risk(
@@ -416,7 +420,7 @@ def test_one_copy_is_taken_when_the_administrator_allows_it_and_shown_as_at_risk
         nodes.hear(store, PACE.lost)
         store.put("k", b"one copy")
         health = store.database.read(store.ledger.health)
-        assert (health.at_risk, health.missing) == (1, 0)
+        assert (health.at_risk, health.missing, health.shortage) == (1, 0, "")
         nodes.nodes["b"].start()
         nodes.beat(store)
         repairer.work_once()

@@ -14,6 +14,7 @@ from millpond.pipelines.runs.rules import (
     cut_files,
     cut_rows,
     judge,
+    lost_wait,
     must_split,
     retry_wait,
     seconds_left,
@@ -156,3 +157,10 @@ def test_name_is_asked_for_when_it_cannot_be_told():
 def test_code_stays_in_its_folder(path):
     with pytest.raises(InvalidError):
         check_code([FileEntry("pipeline.py", "0" * 64, 1), FileEntry(path, "0" * 64, 1)])
+
+
+def test_what_is_lost_again_and_again_waits_longer_each_time():
+    waits = [lost_wait(lost) for lost in range(1, 11)]
+    assert waits[0] == 0, "the first time it goes elsewhere at once"
+    assert waits == sorted(waits)
+    assert 120 < sum(waits) < 600, "a cluster in trouble has minutes to mend"

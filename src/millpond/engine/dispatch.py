@@ -232,8 +232,7 @@ class Dispatcher:
                 self._lately.known(nodes)
                 chosen = self._choose(nodes)
                 if chosen is None:
-                    places = self._engine.places_itself
-                    self._waiting_reason = "" if places else rules.tell_waiting(nodes)
+                    self._waiting_reason = self._tell_waiting(nodes)
                     break
                 who, waiting, node = chosen
                 self._remove(who, waiting)
@@ -247,6 +246,12 @@ class Dispatcher:
                     refused.append((waiting, f"{fault.message} {fault.next_step}"))
         for each, reason in refused:
             self._tell(each.on_done, _never_ran(each.task, "failed", reason))
+
+    def _tell_waiting(self, nodes: list[NodeInfo]) -> str:
+        if self._engine.places_itself:
+            return ""
+        heads = (queue[0].task for queue in self._books.queues.values())
+        return rules.tell_waiting(nodes) or rules.tell_too_large(heads, nodes)
 
     def _choose(self, nodes: list[NodeInfo]) -> tuple[tuple[str, str], _Waiting, str] | None:
         heads = [

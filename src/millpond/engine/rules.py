@@ -2,7 +2,7 @@
 
 import hashlib
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from millpond.engine.values import Limits, NodeInfo, Outcome, TaskSpec
@@ -328,6 +328,16 @@ def _rank(task: TaskSpec, node: NodeInfo) -> tuple[bool, float, str]:
     is_large = 2 * task.limits.cpu_slots >= node.slots or task.limits.gpus > 0
     room = node.free_slots if is_large else -node.free_slots / max(node.slots, _SLACK)
     return node.is_host, room, node.name
+
+
+def tell_too_large(tasks: Iterable[TaskSpec], nodes: Sequence[NodeInfo]) -> str:
+    """Say that the nodes which are there now are too small for a task; empty when none is."""
+    for task in tasks:
+        try:
+            check_can_ever_fit(task, nodes)
+        except InvalidError as fault:
+            return f"The nodes that are large enough for {task.key} are away. {fault.message}"
+    return ""
 
 
 def tell_waiting(nodes: Sequence[NodeInfo]) -> str:

@@ -199,4 +199,6 @@ def raise_fault(answer: httpx.Response) -> None:
         raise kind(message, next_step=step, **dict(facts.get("facts") or {}))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # A defect: asking for long mends nothing.
         raise BusyError(message, next_step=step)
-    raise HostBusyError(message, next_step=step)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and "detail" in facts:  # Our own word.
+        raise HostBusyError(message, next_step=step)
+    raise HostAwayError(message, next_step=step)

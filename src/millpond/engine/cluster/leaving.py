@@ -29,6 +29,10 @@ _PIECE = 1 << 20
 _log = logging.getLogger(__name__)
 
 
+class _TooFewError(BusyError):
+    """The host knows no place: too few nodes are there, or have room."""
+
+
 class Leaver:
     """Leaves outputs of tasks. Safe to share between threads."""
 
@@ -61,7 +65,7 @@ class Leaver:
             try:
                 self._leave_once(token, new, is_over)
             except (BusyError, InvalidError) as fault:  # Perhaps a node has just gone.
-                if isinstance(fault, HostBusyError):
+                if isinstance(fault, _TooFewError):
                     end = time.monotonic() + _PATIENCE_SECONDS
                 refusals += isinstance(fault, InvalidError)
                 is_vain = refusals >= _TRIES or time.monotonic() > end
@@ -76,7 +80,10 @@ class Leaver:
         self, token: Callable[[], Mapping[str, Any]], new: "Leaving", is_over: IsOver
     ) -> None:
         facts = {"key": new.key, "size": new.size, "digest": new.digest}
-        place = self._door.ask("objects/place", {"task": token(), **facts}, is_over)
+        try:
+            place = self._door.ask("objects/place", {"task": token(), **facts}, is_over)
+        except HostBusyError as fault:
+            raise _TooFewError(fault.message, next_step=fault.next_step) from fault
         if place["kind"] == "address":
             if self._put(str(place["url"]), new.fd, new.size, is_over):
                 self._door.ask("objects/commit", {"task": token(), **facts}, is_over)
