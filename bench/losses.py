@@ -23,7 +23,10 @@ _FROZEN_SECONDS = 0.38
 CUT_SECONDS, STILL_SECONDS = 10.0, 20.0
 DISK_GONE = "mkdir -p /mnt/kept; mount --bind /mnt/data /mnt/kept; umount -l /mnt/data"
 DISK_BACK = "mount --bind /mnt/kept /mnt/data; umount /mnt/kept"
-DISK_FULL = "cat /dev/zero >/mnt/data/full 2>/dev/null; :"
+DISK_FULL = (
+    "fallocate -l $(($(df -Pk /mnt/data | sed -n 2p | tr -s ' ' | cut -d' ' -f4) - 1000))K"
+    " /mnt/data/full; cat /dev/zero >>/mnt/data/full 2>/dev/null; :"
+)
 PIPELINE = '''
 import time
 
@@ -212,9 +215,10 @@ def suffer(company: Company, loss: Loss) -> Seen:
     if (ended := client.runs.get(run.id)).ended_at and ended.started_at:
         wall = (ended.ended_at - ended.started_at).total_seconds()
     wrong = count_wrong(company, run.id)
-    since = time.monotonic()
+    worker = company.workers[-1].name
+    until(lambda: company.states()[worker] in ("up", "lost"), 120)
     until(company.has_two_of_everything, 300)
-    whole = time.monotonic() - since
+    whole = (datetime.now(UTC) - lost_at).total_seconds()
     if loss.pass_by is None:
         loss.undo(company)
     lost = [task for task in tasks if task.state == "lost"]
