@@ -74,6 +74,7 @@ class Seen:
     pause: float
     wall: float
     in_flight: int
+    never_begun: int
     finished_twice: int
     results_lost: int
     objects_lost: int
@@ -228,6 +229,7 @@ def suffer(company: Company, loss: Loss) -> Seen:
         longest_pause(tasks, lost_at),
         wall,
         len(lost),
+        sum(not task.node for task in lost),  # They waited; a server before had them in its queue.
         done_twice(tasks) + max(0, ended_twice(company, run.id) - len(lost)),
         wrong if ended.state == "succeeded" else TASKS,
         count_unreadable(company),
@@ -309,8 +311,8 @@ def row_of(seen: Seen, slots: int) -> list[object]:
         f"{seen.given_back:.1f}" if seen.in_flight else "-",
         f"{seen.pause:.1f}",
         f"{seen.wall:.1f}",
-        seen.in_flight,
-        seen.finished_twice + max(0, seen.in_flight - slots),
+        seen.in_flight - seen.never_begun,
+        seen.finished_twice + max(0, seen.in_flight - seen.never_begun - slots),
         seen.results_lost,
         seen.objects_lost,
         f"{seen.two_copies:.0f}",

@@ -227,7 +227,8 @@ class Driver:
         self._live.pop(news.key, None)
         news = self._checked(news)
         outputs, key = None, ""
-        self.isolated = self.isolated and (news.isolated or not news.node)
+        is_silent = not news.node or news.outcome == "lost"  # Nobody told how it ran.
+        self.isolated = self.isolated and (news.isolated or is_silent)
         if news.outcome == "done":
             outputs = TaskOutputs(
                 tuple(StoredObject(o.path, o.key, o.size, o.digest) for o in news.outputs),
@@ -346,7 +347,7 @@ def _task_row(run_id: str, ended: Ended) -> dict[str, Any]:
         "outcome": report.outcome,
         "reason": report.reason[:4000].replace("\0", "\ufffd"),  # PostgreSQL keeps no NUL.
         "node": report.node,
-        "isolated": report.isolated,
+        "isolated": report.isolated or report.outcome == "lost",
         "exit_code": report.exit_code,
         "cpu_seconds": report.cpu_seconds,
         "memory_peak_bytes": report.memory_peak_bytes,
