@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,15 +19,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
+import jinja2
 import psycopg
 import pytest
 import sqlalchemy as sa
 import uvicorn
 from fastapi._compat.v2 import ModelField
+from jinja2.bccache import Bucket
 
 import millpond
 from millpond import main
@@ -511,6 +515,9 @@ def clock() -> SetClock:
 # The whole house -----------------------------------------------------------------------------
 
 
+_TLS = ssl.create_default_context()  # Made once: each takes as long as some ten pages.
+
+
 class PortalSite:
     """A server with its portal, and people in every role of the project ``birds``.
 
@@ -546,7 +553,7 @@ class PortalSite:
     def browser(self, who: str = "") -> Iterator[httpx.Client]:
         """Give a client that behaves as a browser's page does: cookie, and where it comes from."""
         headers = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
-        with httpx.Client(base_url=self.url, headers=headers, timeout=30) as http:
+        with httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=_TLS) as http:
             if who:
                 http.cookies.set(*self.cookie(who))
             yield http
@@ -575,6 +582,29 @@ class _Later:
             return self
         self._make(field)
         return vars(field)["_type_adapter"]
+
+
+class _Compiled(jinja2.BytecodeCache):
+    """Templates that one server of a test has compiled, for the next."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._codes:
+            bucket.bytecode_from_string(self._codes[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frugal_pages() -> Iterator[None]:
+    """Let servers of this process compile each template once; jinja looks whether it is the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        kept = partial(jinja2.Environment, bytecode_cache=_Compiled())
+        patch.setattr(jinja2, "Environment", kept)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
