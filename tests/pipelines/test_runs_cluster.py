@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from millpond.ground.errors import BusyError
+from millpond.pipelines.runs import driver
+
 CONTRACTS = str(Path(__file__).parents[1] / "contracts")
 sys.path.insert(0, CONTRACTS)
 try:
@@ -191,3 +194,28 @@ def test_a_run_says_why_its_tasks_wait(make_world):
         assert world.wait(run.id).progress.waits_for == ""
     finally:
         world.close()
+
+
+@pytest.mark.slow
+def test_a_store_that_is_busy_for_a_moment_costs_a_run_no_task(
+    cluster, make_world, folder_store, monkeypatch
+):
+    monkeypatch.setattr(driver, "_OUTPUTS_INLINE", 0)  # So that each task's list is an object.
+    put, refused = folder_store.put, []
+
+    def refuse_once(key, data, **how):
+        if key.endswith(".outputs") and not refused:
+            refused.append(key)
+            raise BusyError("One copy only.", next_step="Wait for a second node.")
+        return put(key, data, **how)
+
+    monkeypatch.setattr(folder_store, "put", refuse_once)
+    world = open_world(cluster, make_world)
+    try:
+        fill(world)
+        run = start_and_wait_for_tasks(world, seconds=1.0)
+        tasks = check_once(world, world.wait(run.id))
+    finally:
+        world.close()
+    assert len(refused) == 1
+    assert {task.state for task in tasks} == {"done"}

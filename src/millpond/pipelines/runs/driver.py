@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millpond.engine.values import Outcome, TaskProgress, TaskReport
-from millpond.ground.errors import ConflictError, MillpondError
+from millpond.ground.errors import BusyError, ConflictError, MillpondError
 from millpond.jobs.port import Lease, LeaseLostError, StoppingError
 from millpond.pipelines.port import PipelineTools
 from millpond.pipelines.runs import store
@@ -94,6 +94,11 @@ class Driver:
                 wave = self._listen()
         except (LeaseLostError, StoppingError):
             if not self._tools.dispatcher.outlives:  # Else whoever drives the run next has them.
+                self._kill()
+            raise
+        except BusyError:  # Of the store or the database: the job is tried again soon.
+            is_last = self._lease.job.tries >= self._lease.job.max_tries
+            if is_last or not self._tools.dispatcher.outlives:
                 self._kill()
             raise
         except BaseException:
