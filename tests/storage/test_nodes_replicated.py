@@ -174,7 +174,10 @@ def test_without_nodes_nothing_is_taken_and_health_says_so(
             store.put("a", b"x")
         assert not store.exists("a")
         found = list(look_at_objects(store))
-        assert [(one.name, one.state) for one in found] == [("outputs", "warning"), ("copies", "ok")]
+        assert [(one.name, one.state) for one in found] == [
+            ("outputs", "warning"),
+            ("copies", "ok"),
+        ]
         assert "0 of 0 nodes up" in found[1].meaning
     finally:
         store.close()
