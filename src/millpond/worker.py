@@ -123,6 +123,7 @@ class Node:
             slots=self._config.slots or None,
             memory_bytes=int(self._sampler.sample()["memory_total"] * _MEMORY_SHARE),
             unisolated=lambda: Unisolated(is_allowed=self._may_be_plain),
+            takes_ahead=True,
         )
 
     def _make_environments(self) -> NodeEnvironments:

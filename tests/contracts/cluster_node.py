@@ -87,6 +87,7 @@ def main() -> int:
         folder / "scratch",
         slots=float(os.environ["NODE_SLOTS"]),
         name=os.environ["NODE_NAME"],
+        takes_ahead=True,
     )
     try:
         files = (os.environ[f"NODE_{each}"] for each in ("CERTIFICATE", "KEY", "AUTHORITY"))

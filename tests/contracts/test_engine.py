@@ -266,11 +266,11 @@ class Bench:
 class Running:
     """A task that was submitted: wait for its word and for its end."""
 
-    def __init__(self, engine: Engine, spec: TaskSpec) -> None:
+    def __init__(self, engine: Engine, spec: TaskSpec, *, waits: bool = False) -> None:
         self.spec, self.news = spec, list[TaskProgress]()
         self._began, self._ended = threading.Event(), threading.Event()
         self.reports: list[TaskReport] = []
-        engine.submit(spec, on_progress=self._on_progress, on_done=self._on_done)
+        engine.submit(spec, on_progress=self._on_progress, on_done=self._on_done, waits=waits)
 
     def _on_progress(self, news: TaskProgress) -> None:
         assert not self.reports
@@ -514,6 +514,31 @@ class EngineContract(ABC):
         with pytest.raises(InvalidError):
             Running(engine, bench.spec("nothing", limits=Limits(cpu_slots=node.slots + 1)))
 
+    def test_a_successor_waits_in_the_slot_where_it_may(self, engine: Engine, bench: Bench) -> None:
+        node = engine.nodes()[0]
+        limits = Limits(cpu_slots=node.slots, seconds=60, memory_bytes=256 << 20)
+        first = Running(engine, bench.spec("sleep", arguments={"seconds": 60}, limits=limits))
+        first.wait_began()
+        if not node.takes_ahead:
+            with pytest.raises(BusyError):
+                Running(engine, bench.spec("nothing"), waits=True)
+            return
+        second, third = (
+            Running(engine, bench.spec("sleep", arguments={"seconds": 0.1}), waits=True)
+            for _ in range(2)
+        )
+        assert engine.nodes()[0].free_slots == -2
+        with pytest.raises(BusyError):
+            Running(engine, bench.spec("nothing"))
+        engine.cancel(second.spec.key)
+        assert second.report().outcome == "cancelled"
+        assert not second.news
+        assert not third.news
+        engine.cancel(first.spec.key)
+        assert first.report().outcome == "cancelled"
+        assert third.report().outcome == "done"
+        assert engine.nodes()[0].free_slots == node.slots
+
     def test_reattach_tells_what_runs_and_drain_takes_no_more(
         self, engine: Engine, bench: Bench
     ) -> None:
@@ -724,7 +749,9 @@ class TestLocalEngine(EngineContract):
     """The engine on this machine, in bubblewrap."""
 
     def make_engine(self, bench: Bench) -> Engine:
-        engine = LocalEngine(ObjectTransfer(bench.store), bench.root / "scratch", slots=2)
+        engine = LocalEngine(
+            ObjectTransfer(bench.store), bench.root / "scratch", slots=2, takes_ahead=True
+        )
         sandbox = engine.machine.sandbox
         if not sandbox.works:
             engine.close()

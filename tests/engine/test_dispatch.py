@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ class StillEngine:
     places_itself = False
     outlives = False
 
+    takes_ahead = False
+
     def __init__(self, slots: float) -> None:
         self.changed: Callable[[], None] = lambda: None
         self.slots = slots
@@ -30,11 +33,17 @@ class StillEngine:
         self.is_draining = False
 
     def submit(
-        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+        self,
+        task: TaskSpec,
+        *,
+        on_progress: OnProgress,
+        on_done: OnDone,
+        node: str = "",
+        waits: bool = False,
     ) -> None:
         if self.refusal is not None:
             raise self.refusal
-        assert fits(task, self.nodes()[0]), "the dispatcher gave more than is free"
+        assert waits != fits(task, self.nodes()[0]), "the dispatcher gave more than is free"
         self.running[task.key] = (task, on_done)
         self.started.append(task.key)
 
@@ -57,6 +66,7 @@ class StillEngine:
                 reason="",
                 free_memory_bytes=100,
                 is_draining=self.is_draining,
+                takes_ahead=self.takes_ahead,
             )
         ]
 
@@ -82,9 +92,19 @@ class StillEngine:
         for key in list(self.running):
             self.end(key, "cancelled")
 
-    def end(self, key: str, outcome: str = "done") -> None:
+    def end(self, key: str, outcome: str = "done", seconds: float = 0.0) -> None:
         task, on_done = self.running.pop(key)
-        on_done(TaskReport(task.key, outcome, 0, "", SystemClock().now(), "still", isolated=True))
+        report = TaskReport(
+            task.key,
+            outcome,
+            0,
+            "",
+            SystemClock().now(),
+            "still",
+            isolated=True,
+            wall_seconds=seconds,
+        )
+        on_done(report)
 
 
 class Heard:
@@ -258,11 +278,9 @@ class TwoNodes(StillEngine):
     def nodes(self) -> list[NodeInfo]:
         return [replace(super(TwoNodes, self).nodes()[0], name=name) for name in ("a", "b")]
 
-    def submit(
-        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
-    ) -> None:
+    def submit(self, task: TaskSpec, *, node: str = "", **more: Any) -> None:
         self.placed[task.key] = node
-        super().submit(task, on_progress=on_progress, on_done=on_done, node=node)
+        super().submit(task, node=node, **more)
 
 
 def test_tasks_go_to_their_data(heard: Heard) -> None:
@@ -345,3 +363,63 @@ def test_what_keeps_tasks_from_ending_is_told(heard: Heard) -> None:
     dispatcher = Dispatcher(StillEngine(1), hindrance=lambda: "one copy only")
     put(dispatcher, heard, "a", "p/u")
     assert dispatcher.why_waiting() == "one copy only"
+
+
+# Successors that wait in the slot of a short task.
+
+
+class WaitingEngine(StillEngine):
+    takes_ahead = True
+
+
+def start_many(heard: Heard, seconds: float, count: int = 12) -> tuple[WaitingEngine, Dispatcher]:
+    """Give two slots in which two tasks of a step run, of which one has ended; many wait."""
+    engine = WaitingEngine(2)
+    dispatcher = Dispatcher(engine)
+    for number in range(count):
+        put(dispatcher, heard, f"run/step/{number}/1", "p/u")
+    assert len(engine.running) == 2
+    engine.end("run/step/0/1", seconds=seconds)
+    return engine, dispatcher
+
+
+def test_a_short_task_has_one_successor_in_its_slot(heard: Heard) -> None:
+    engine, dispatcher = start_many(heard, 2.0)
+    assert sorted(engine.running) == [f"run/step/{number}/1" for number in (1, 2, 3, 4)]
+    engine.end("run/step/2/1", seconds=2.0)
+    assert sorted(engine.running) == [f"run/step/{number}/1" for number in (1, 3, 4, 5)]
+    assert dispatcher.waiting_count() == 6
+    while engine.running:
+        engine.end(next(iter(engine.running)), seconds=2.0)
+    assert len(heard.reports) == 12
+
+
+def test_a_long_task_has_none(heard: Heard) -> None:
+    engine, _ = start_many(heard, 60.0)
+    assert sorted(engine.running) == ["run/step/1/1", "run/step/2/1"]
+
+
+def test_a_task_of_which_nothing_is_known_waits_in_the_queue(heard: Heard) -> None:
+    engine = WaitingEngine(2)
+    dispatcher = Dispatcher(engine)
+    for number in range(3):
+        put(dispatcher, heard, f"run/step/{number}/1", "p/u")
+    engine.end("run/step/0/1", "failed", seconds=1.0)
+    put(dispatcher, heard, "run/step/3/1", "p/u")
+    assert sorted(engine.running) == ["run/step/1/1", "run/step/2/1"]
+
+
+def test_one_that_does_not_fit_is_not_starved_by_successors(heard: Heard) -> None:
+    engine, dispatcher = start_many(heard, 2.0, count=40)
+    put(dispatcher, heard, "large/step/0/1", "q/v", slots=2)
+    while "large/step/0/1" not in engine.running:
+        engine.end(next(iter(engine.running)), seconds=2.0)
+    assert dispatcher.waiting_count() > 20
+
+
+def test_nothing_waits_on_a_node_that_is_held_back(heard: Heard) -> None:
+    engine, _ = start_many(heard, 2.0)
+    engine.is_draining = True
+    before = len(engine.running)
+    engine.end("run/step/1/1", seconds=2.0)
+    assert len(engine.running) == before - 1

@@ -54,16 +54,23 @@ class Attempt:
         self._needed_fresh = True
         self._log.note("hung or crashed as a fork of a warm process; once more in a fresh one")
 
-    def run_in(self, sandbox: WarmSandbox) -> Ended:
-        """Bring the inputs in and run the task to its end.
+    def bring_in(self, sandbox: WarmSandbox) -> None:
+        """Bring the inputs in.
 
         Raises:
-            MillpondError: an input could not be brought in.
-            BrokenError: the sandbox takes no task.
+            MillpondError: one of them could not be had.
         """
         self._is_isolated = sandbox.is_isolated
+        staging.stage_in(self._transfer, f"{sandbox.folder}/in", self._task.inputs)
+
+    def run_in(self, sandbox: WarmSandbox) -> Ended:
+        """Run the task to its end, when its inputs are in.
+
+        Raises:
+            BrokenError: the sandbox takes no task.
+        """
+        self._started_at = datetime.now(UTC)
         task, out = self._task, f"{sandbox.folder}/out"
-        staging.stage_in(self._transfer, f"{sandbox.folder}/in", task.inputs)
         ended = sandbox.run(
             self._message(sandbox),
             seconds=task.limits.seconds,

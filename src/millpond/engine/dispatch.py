@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from millpond.engine import rules
+from millpond.engine.ahead import Ahead
 from millpond.engine.port import Engine, OnDone, OnProgress
 from millpond.engine.values import Limits, NodeInfo, Outcome, TaskReport, TaskSpec
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
@@ -102,7 +103,7 @@ class Dispatcher:
         self._engine, self._caps, self._guard, self._holds = engine, caps, guard, holds
         self._waiting_reason, self._hindrance = "", hindrance
         self._books = _Books()
-        self._lately = _Nodes()
+        self._lately, self._ahead = _Nodes(), Ahead()
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self._is_closed = False
@@ -234,10 +235,10 @@ class Dispatcher:
                 if chosen is None:
                     self._waiting_reason = self._tell_waiting(nodes)
                     break
-                who, waiting, node = chosen
+                who, waiting, node, waits = chosen
                 self._remove(who, waiting)
                 try:
-                    self._start(who, waiting, node)
+                    self._start(who, waiting, node, waits=waits)
                 except BusyError:  # The node has just drained or gone: back to the head.
                     self._books.queues.setdefault(who, deque()).appendleft(waiting)
                     break
@@ -253,7 +254,8 @@ class Dispatcher:
         heads = (queue[0].task for queue in self._books.queues.values())
         return rules.tell_waiting(nodes) or rules.tell_too_large(heads, nodes)
 
-    def _choose(self, nodes: list[NodeInfo]) -> tuple[tuple[str, str], _Waiting, str] | None:
+    def _choose(self, nodes: list[NodeInfo]) -> tuple[tuple[str, str], _Waiting, str, bool] | None:
+        """Choose what starts now and where, or else what may wait there for the end of another."""
         heads = [
             rules.Head(project, user, first.task, first.passes, first.since, first.held)
             for (project, user), queue in self._books.queues.items()
@@ -262,6 +264,9 @@ class Dispatcher:
         if self._engine.places_itself:
             nodes = [_BOUNDLESS]
         choice = rules.choose_next(heads, nodes, self._books.served)
+        waits = choice is None
+        if choice is None:
+            choice = self._ahead.choose(heads, nodes, self._books.served)
         if choice is None:
             return None
         head, node = choice
@@ -270,7 +275,7 @@ class Dispatcher:
         self._books.served[head.project] = moment
         self._books.served[f"{head.project}/{head.user}"] = moment
         who = (head.project, head.user)
-        return who, self._books.queues[who][0], node.name
+        return who, self._books.queues[who][0], node.name, waits
 
     def _count_passes(self, chosen: rules.Head, nodes: list[NodeInfo]) -> None:
         for (project, user), queue in self._books.queues.items():
@@ -296,12 +301,13 @@ class Dispatcher:
                 held[node] = held.get(node, 0) + size
         return held
 
-    def _start(self, who: tuple[str, str], waiting: _Waiting, node: str) -> None:
+    def _start(self, who: tuple[str, str], waiting: _Waiting, node: str, *, waits: bool) -> None:
         key = waiting.task.key
 
         def done(report: TaskReport) -> None:
             with self._lock:
                 self._lately.note(report)
+                self._ahead.end(report)
                 is_again = report.is_refused and not self._is_closed
                 if is_again:
                     self._books.queues.setdefault(who, deque()).appendleft(waiting)
@@ -311,7 +317,14 @@ class Dispatcher:
             if not is_again:
                 waiting.on_done(report)
 
-        self._engine.submit(waiting.task, on_progress=waiting.on_progress, on_done=done, node=node)
+        self._engine.submit(
+            waiting.task,
+            on_progress=waiting.on_progress,
+            on_done=done,
+            node=node,
+            waits=waits,
+        )
+        self._ahead.begin(waiting.task, node, waits=waits)
 
     def _remove(self, who: tuple[str, str], waiting: _Waiting) -> None:
         queue = self._books.queues[who]

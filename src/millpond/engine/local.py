@@ -3,13 +3,15 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from millpond.engine import rules
 from millpond.engine.attempt import Attempt
+from millpond.engine.footprint import Held
 from millpond.engine.making import SandboxMaker
 from millpond.engine.port import OnDone, OnProgress, Transfer
 from millpond.engine.probe import Machine, probe_machine
@@ -27,11 +29,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Running:
+    """A task that is here, from its submission to its report.
+
+    Attributes:
+        is_in_slot: whether it holds its slots: not yet while it waits, no more while it publishes.
+    """
+
     task: TaskSpec
     on_progress: OnProgress
     on_done: OnDone
     sandbox: WarmSandbox | None = None
     is_cancelled: bool = False
+    is_in_slot: bool = True
 
     def tell(self, news: TaskProgress) -> None:
         self.on_progress(news)
@@ -57,6 +66,7 @@ class LocalEngine:
         uids: tuple[int, int] = rules.UIDS,
         name: str = NODE,
         prepare: Callable[[str], str] = str,
+        takes_ahead: bool = False,
     ) -> None:
         """Take the scratch folder over and find out what this machine can do.
 
@@ -73,6 +83,7 @@ class LocalEngine:
             uids: range of uids for users' sandboxes.
             name: of this node.
             prepare: gives the folder of what a task calls its environment; may take minutes.
+            takes_ahead: whether tasks may wait here, made ready, for the end of others.
         """
         self.name = name
         self._transfer, self._unisolated, self._prepare = transfer, unisolated, prepare
@@ -88,7 +99,9 @@ class LocalEngine:
             transfer, self._scratch, self.machine, isolate=self._is_isolated, uids=uids
         )
         self._shelf = Shelf(most=idle_most, seconds=idle_seconds)
+        self._takes_ahead = takes_ahead
         self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
         self._running: dict[str, _Running] = {}
         self._is_draining = self._is_closed = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="engine")
@@ -97,7 +110,13 @@ class LocalEngine:
         """Do nothing: this machine neither comes nor goes."""
 
     def submit(
-        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+        self,
+        task: TaskSpec,
+        *,
+        on_progress: OnProgress,
+        on_done: OnDone,
+        node: str = "",
+        waits: bool = False,
     ) -> None:
         """Start a task in a thread.
 
@@ -117,11 +136,14 @@ class LocalEngine:
                     f"The task {task.key} is running.",
                     next_step="Wait for it, or cancel it first.",
                 )
-            if not rules.fits(task, here) or node not in ("", self.name):
+            has_room = rules.fits(task, here)
+            if not (has_room or (waits and rules.may_wait(task, here))) or (
+                node not in ("", self.name)
+            ):
                 raise BusyError(
                     "No node has room for the task now.", next_step="Try when a task has ended."
                 )
-            run = _Running(task, on_progress, on_done)
+            run = _Running(task, on_progress, on_done, is_in_slot=has_room)
             self._running[task.key] = run
             self._threads.submit(self._drive, run)
 
@@ -133,6 +155,7 @@ class LocalEngine:
                 run.is_cancelled = True
                 if run.sandbox is not None:
                     run.sandbox.cancel()
+                self._freed.notify_all()
 
     def nodes(self) -> list[NodeInfo]:
         """Tell of this machine."""
@@ -143,6 +166,15 @@ class LocalEngine:
         """Give what every task that is here takes, by key; also of those that are being stopped."""
         with self._lock:
             return {key: run.task.limits for key, run in self._running.items()}
+
+    def held(self) -> Mapping[str, Held]:
+        """Give by key the tasks that are in a sandbox, and where each can be measured."""
+        with self._lock:
+            return {
+                key: Held(run.task.limits, run.sandbox.group, run.sandbox.pid)
+                for key, run in self._running.items()
+                if run.sandbox is not None
+            }
 
     def reattach(
         self,
@@ -196,6 +228,7 @@ class LocalEngine:
             free_memory_bytes=self._memory - sum(each.memory_bytes for each in limits),
             is_draining=self._is_draining,
             is_host=self.name == NODE,
+            takes_ahead=self._takes_ahead,
         )
 
     def _drive(self, run: _Running) -> None:
@@ -216,6 +249,7 @@ class LocalEngine:
             report = attempt.report("lost", told)
         with self._lock:
             del self._running[run.task.key]
+            self._freed.notify_all()
         try:
             run.on_done(report)
         except Exception:  # noqa: BLE001 - as above.
@@ -225,18 +259,48 @@ class LocalEngine:
         task = replace(run.task, environment=self._prepare(run.task.environment))
         sandbox = self._get_sandbox(run, task)
         try:
-            ended = attempt.run_in(sandbox)
-            if task.fork and _has_own(task.preload) and rules.needs_fresh(*_facts(ended)):
-                self._put_away(run, task, sandbox, is_reusable=False)
-                attempt.note_fresh()
-                sandbox = self._get_sandbox(run, replace(task, fork=False))
+            attempt.bring_in(sandbox)
+            with self._in_slot(run):
                 ended = attempt.run_in(sandbox)
+                if task.fork and _has_own(task.preload) and rules.needs_fresh(*_facts(ended)):
+                    self._put_away(run, task, sandbox, is_reusable=False)
+                    attempt.note_fresh()
+                    sandbox = self._get_sandbox(run, replace(task, fork=False))
+                    attempt.bring_in(sandbox)
+                    ended = attempt.run_in(sandbox)
             report = attempt.settle(sandbox, ended)
         except BaseException:
             self._put_away(run, task, sandbox, is_reusable=False)
             raise
         self._put_away(run, task, sandbox, is_reusable=task.fork and ended.is_reusable)
         return report
+
+    @contextmanager
+    def _in_slot(self, run: _Running) -> Iterator[None]:
+        """Hold a task's slots, when others have left them; publishing needs none.
+
+        Raises:
+            CancelledError: it was cancelled while it waited.
+        """
+        with self._lock:
+            while not (run.is_in_slot or self._has_left(run.task.limits)):
+                if run.is_cancelled:
+                    raise CancelledError
+                self._freed.wait()
+            run.is_in_slot = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                run.is_in_slot = False
+                self._freed.notify_all()
+
+    def _has_left(self, wanted: Limits) -> bool:
+        """Tell whether those that are in their slots leave so much."""
+        taken = [each.task.limits for each in self._running.values() if each.is_in_slot]
+        slots = self._slots - sum(each.cpu_slots for each in taken)
+        memory = self._memory - sum(each.memory_bytes for each in taken)
+        return wanted.cpu_slots <= slots + rules.SLACK and wanted.memory_bytes <= memory
 
     def _get_sandbox(self, run: _Running, task: TaskSpec) -> WarmSandbox:
         """Take a warm sandbox of the task's key, or start one."""

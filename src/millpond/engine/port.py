@@ -40,9 +40,18 @@ class Engine(Protocol):
         ...
 
     def submit(
-        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+        self,
+        task: TaskSpec,
+        *,
+        on_progress: OnProgress,
+        on_done: OnDone,
+        node: str = "",
+        waits: bool = False,
     ) -> None:
         """Start a task; its slots must be free on that node (any node when none is named).
+
+        With ``waits`` they need not be: on a node that ``takes_ahead`` it is made ready, and
+        starts when they are. It counts as there from now on.
 
         Raises:
             BusyError: the slots are not free, or the node drains or is gone.

@@ -3,7 +3,7 @@
 import hashlib
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from millpond.engine.values import Limits, NodeInfo, Outcome, TaskSpec
 from millpond.ground.errors import Fault, InvalidError, NotAllowedError
@@ -21,7 +21,7 @@ NO_LIMITS = Limits(cpu_slots=0, memory_bytes=0)
 """Of a task that takes nothing any more."""
 
 _IDLE_SHARE = 0.01
-_SLACK = 1e-6
+SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,21 @@ def fits(task: TaskSpec, node: NodeInfo) -> bool:
     return (
         not node.is_draining
         and not node.paused
-        and limits.cpu_slots <= free + _SLACK
+        and limits.cpu_slots <= free + SLACK
         and limits.memory_bytes <= node.free_memory_bytes
         and limits.gpus <= node.free_gpus
     )
+
+
+def may_wait(task: TaskSpec, node: NodeInfo) -> bool:
+    """Tell whether a task may wait on a node for the end of others."""
+    idle = replace(
+        node,
+        free_slots=node.slots,
+        free_memory_bytes=node.memory_bytes,
+        free_gpus=node.gpus,
+    )
+    return node.takes_ahead and fits(task, idle)
 
 
 _CAPPED = ("memory_bytes", "disk_bytes", "processes", "seconds")
@@ -301,7 +312,11 @@ def choose_next(
 
 
 def choose_node(
-    task: TaskSpec, nodes: Sequence[NodeInfo], held: Mapping[str, int] | None = None
+    task: TaskSpec,
+    nodes: Sequence[NodeInfo],
+    held: Mapping[str, int] | None = None,
+    *,
+    waits: bool = False,
 ) -> NodeInfo | None:
     """Choose where a task starts, of the nodes with room.
 
@@ -315,8 +330,11 @@ def choose_node(
         task: the task.
         nodes: what is free.
         held: how many bytes of its inputs lie on which node, by name.
+        waits: whether it may wait there, if none has room.
     """
     able = [node for node in nodes if fits(task, node)]
+    if waits and not able:
+        able = [node for node in nodes if may_wait(task, node)]
     if held and len(able) > 1:
         most = max(held.get(node.name, 0) for node in able)
         able = [node for node in able if held.get(node.name, 0) >= most - NEAR_BYTES]
@@ -326,7 +344,7 @@ def choose_node(
 def _rank(task: TaskSpec, node: NodeInfo) -> tuple[bool, float, str]:
     """Order nodes for a task; the smallest is the best. The host comes last: it serves as well."""
     is_large = 2 * task.limits.cpu_slots >= node.slots or task.limits.gpus > 0
-    room = node.free_slots if is_large else -node.free_slots / max(node.slots, _SLACK)
+    room = node.free_slots if is_large else -node.free_slots / max(node.slots, SLACK)
     return node.is_host, room, node.name
 
 

@@ -248,6 +248,7 @@ class NodeInfo:
         is_host: whether it is the server's own machine: tasks with a gateway run only there.
         ordinary_slots: of the slots, those that tasks without a gateway may take; None: all.
         free_ordinary_slots: of these, not taken.
+        takes_ahead: whether a task may wait there for the end of another.
     """
 
     name: str
@@ -265,6 +266,7 @@ class NodeInfo:
     is_host: bool = False
     ordinary_slots: float | None = None
     free_ordinary_slots: float | None = None
+    takes_ahead: bool = False
 
 
 _PLAIN = re.compile(rb"[A-Za-z0-9._/-]")

@@ -149,6 +149,7 @@ class Books:
             free_gpus=gpus - sum(each.gpus for each in taken),
             is_draining=most.is_draining or member.name in self.draining,
             labels=most.labels,
+            takes_ahead=True,
         )
 
     def is_strange(self, key: str) -> bool:

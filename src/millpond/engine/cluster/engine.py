@@ -84,7 +84,13 @@ class DaskEngine:
         self._watcher.on_change = on_change
 
     def submit(
-        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+        self,
+        task: TaskSpec,
+        *,
+        on_progress: OnProgress,
+        on_done: OnDone,
+        node: str = "",
+        waits: bool = False,
     ) -> None:
         """Send a task to a node.
 
@@ -102,7 +108,9 @@ class DaskEngine:
                     f"The task {task.key} is running.",
                     next_step="Wait for it, or cancel it first.",
                 )
-            chosen = rules.choose_node(task, [each for each in nodes if node in ("", each.name)])
+            chosen = rules.choose_node(
+                task, [each for each in nodes if node in ("", each.name)], waits=waits
+            )
             member = None if chosen is None else self._books.find(chosen.name)
             if link is None or member is None:
                 raise BusyError(
@@ -115,7 +123,7 @@ class DaskEngine:
             )  # fmt: skip
             self._books.begin(flight)
         try:
-            order = Order(task, self._grant(task, flight.node))
+            order = Order(task, self._grant(task, flight.node), waits)
             link.submit(task.key, flight.address, pack_order(order))
         except BaseException:
             with self._lock:

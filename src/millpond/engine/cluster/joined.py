@@ -50,7 +50,13 @@ class JoinedEngine:
         self.cluster.watch(on_change)
 
     def submit(
-        self, task: TaskSpec, *, on_progress: OnProgress, on_done: OnDone, node: str = ""
+        self,
+        task: TaskSpec,
+        *,
+        on_progress: OnProgress,
+        on_done: OnDone,
+        node: str = "",
+        waits: bool = False,
     ) -> None:
         """Start a task where it was told to, or where there is room.
 
@@ -63,13 +69,17 @@ class JoinedEngine:
         nodes = self.nodes()
         if any(node in ("", each.name) for each in nodes):  # Else the one named has just gone.
             rules.check_can_ever_fit(task, nodes)
-        chosen = rules.choose_node(task, [each for each in nodes if node in ("", each.name)])
+        chosen = rules.choose_node(
+            task, [each for each in nodes if node in ("", each.name)], waits=waits
+        )
         if chosen is None:
             raise BusyError(
                 "No node has room for the task now.", next_step="Try when a task has ended."
             )
         if not chosen.is_host:
-            self.cluster.submit(task, on_progress=on_progress, on_done=on_done, node=chosen.name)
+            self.cluster.submit(
+                task, on_progress=on_progress, on_done=on_done, node=chosen.name, waits=waits
+            )
             return
         if task.grants.gateway:
             self.local.submit(task, on_progress=on_progress, on_done=on_done, node=chosen.name)

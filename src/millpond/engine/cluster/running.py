@@ -223,6 +223,7 @@ class NodeRunner:
                 ready,
                 on_progress=self._tools.tell,
                 on_done=lambda report: self._finish(held, report),
+                waits=held.order.waits,
             )
         except BusyError as fault:
             _log.warning("no room for the task %s beside %s", ready.key, self._engine.running())

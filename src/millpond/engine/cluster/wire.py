@@ -27,21 +27,24 @@ class Order:
     Attributes:
         task: the task.
         grant: what the node needs to fetch and publish for it: its token, signatures to read.
+        waits: whether it may wait there until its slots are free.
     """
 
     task: TaskSpec
     grant: Mapping[str, Any] = field(default_factory=dict)
+    waits: bool = False
 
 
 def pack_order(order: Order) -> bytes:
     """Write an order, secrets included: only for a connection over TLS."""
-    return _pack({"task": order.task.to_json(), "grant": dict(order.grant)})
+    facts = {"task": order.task.to_json(), "grant": dict(order.grant), "waits": order.waits}
+    return _pack(facts)
 
 
 def read_order(data: bytes) -> Order:
     """Read what ``pack_order`` wrote."""
     facts = json.loads(zlib.decompress(data))
-    return Order(TaskSpec.from_json(facts["task"]), facts["grant"])
+    return Order(TaskSpec.from_json(facts["task"]), facts["grant"], facts["waits"])
 
 
 def pack_report(report: TaskReport) -> bytes:
