@@ -11,7 +11,6 @@ from pathlib import Path
 
 from millpond.engine import rules
 from millpond.engine.attempt import Attempt
-from millpond.engine.footprint import Held
 from millpond.engine.making import SandboxMaker
 from millpond.engine.port import OnDone, OnProgress, Transfer
 from millpond.engine.probe import Machine, probe_machine
