@@ -11,14 +11,19 @@ from millpond.storage.database import Database
 MIGRATIONS = Path(migrate.__file__).with_name("migrations")
 
 
+def chain_before(folder, revision):
+    """Give the migrations as they were before one of them."""
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (folder / "versions").glob("*.py"):
+        if path.name >= revision:
+            path.unlink()
+    return folder
+
+
 def test_runs_from_before_are_found_by_their_pipeline_and_their_tasks_are_numbered(
     database_url, tmp_path
 ):
-    folder = tmp_path / "before"
-    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (folder / "versions").glob("*.py"):
-        if path.name >= "0006":
-            path.unlink()
+    folder = chain_before(tmp_path / "before", "0006")
     database = Database(database_url)
     try:
         migrate.upgrade(database, folder)
@@ -37,7 +42,33 @@ def test_runs_from_before_are_found_by_their_pipeline_and_their_tasks_are_number
         database.close()
 
 
-def write_old_rows(tx):
+def test_tries_from_before_that_were_lost_with_a_node_are_called_lost(database_url, tmp_path):
+    folder = chain_before(tmp_path / "before", "0012")
+    database = Database(database_url)
+    try:
+        migrate.upgrade(database, folder)
+        database.change(write_lost_rows)
+        migrate.upgrade(database)
+        with database.reading() as tx:
+            states = tx.rows(sa.text("SELECT state FROM task ORDER BY attempt"))
+        assert [row.state for row in states] == ["lost", "failed", "cancelled", "done"]
+    finally:
+        database.close()
+
+
+def write_lost_rows(tx):
+    add = adder(tx)
+    add("run", id="run_1", what="plain.py")
+    add("step_run", run_id="run_1", name="one", place=0)
+    ends = (("failed", "lost"), ("failed", "failed"), ("cancelled", "lost"), ("done", "done"))
+    for attempt, (state, outcome) in enumerate(ends, start=1):
+        add(
+            "task", run_id="run_1", step="one", partition=0, attempt=attempt, number=attempt,
+            state=state, outcome=outcome,
+        )  # fmt: skip
+
+
+def adder(tx):
     """Write as the schema was before: what a table lacks of its columns is left out."""
     inspected = sa.inspect(tx.connection)
 
@@ -52,6 +83,11 @@ def write_old_rows(tx):
         rows = sa.table(table, *(sa.column(name) for name in values))
         tx.execute(rows.insert().values({**values, **given}))
 
+    return add
+
+
+def write_old_rows(tx):
+    add = adder(tx)
     add("pipeline", id="p", project_id="prj", name="birds")
     add("pipeline_version", id="v", pipeline_id="p", number=1)
     add("run", id="run_1", pipeline_version_id="v", what="birds@1")
