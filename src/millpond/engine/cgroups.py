@@ -88,6 +88,9 @@ class Group:
         self._peak = f"{memory}/memory.{'max_usage_in_bytes' if version == 1 else 'peak'}"
         self._used = f"{cpu}/{'cpuacct.usage' if version == 1 else 'cpu.stat'}"
         self._kills = f"{memory}/memory.{'oom_control' if version == 1 else 'events'}"
+        self._now = f"{memory}/memory.{'usage_in_bytes' if version == 1 else 'current'}"
+        self._shares = f"{memory}/memory.stat"
+        self._dropped = "total_inactive_file" if version == 1 else "inactive_file"
 
     @property
     def join_files(self) -> list[str]:
@@ -96,9 +99,22 @@ class Group:
 
     def read(self) -> Bill:
         """Read the bill."""
-        used = _text(self._used)
-        cpu = int(used or 0) / 1e9 if self._version == 1 else _number(used, "usage_usec") / 1e6
+        cpu = self._cpu_seconds(_text(self._used))
         return Bill(cpu, int(_text(self._peak) or 0), _number(_text(self._kills), "oom_kill"))
+
+    def usage(self) -> tuple[float, int] | None:
+        """Read CPU seconds so far and the memory of now; None when the group is gone.
+
+        Pages of files that the system would drop for others are not counted.
+        """
+        used, memory = _text(self._used), _text(self._now)
+        if not (used and memory):
+            return None
+        dropped = _number(_text(self._shares), self._dropped)
+        return self._cpu_seconds(used), max(0, int(memory) - dropped)
+
+    def _cpu_seconds(self, used: str) -> float:
+        return int(used or 0) / 1e9 if self._version == 1 else _number(used, "usage_usec") / 1e6
 
     def reset_peak(self) -> None:
         """Begin a new peak; version 2 can since kernel 6.12, before that the peak stays."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from millpond.engine import rules
 from millpond.engine.attempt import Attempt
+from millpond.engine.footprint import Held
 from millpond.engine.making import SandboxMaker
 from millpond.engine.port import OnDone, OnProgress, Transfer
 from millpond.engine.probe import Machine, probe_machine
@@ -165,6 +166,15 @@ class LocalEngine:
         """Give what every task that is here takes, by key; also of those that are being stopped."""
         with self._lock:
             return {key: run.task.limits for key, run in self._running.items()}
+
+    def held(self) -> Mapping[str, Held]:
+        """Give by key the tasks that are in a sandbox, and where each can be measured."""
+        with self._lock:
+            return {
+                key: Held(run.task.limits, run.sandbox.group, run.sandbox.pid)
+                for key, run in self._running.items()
+                if run.sandbox is not None
+            }
 
     def reattach(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.engine.cgroups import Bill, Group
+from millpond.engine.footprint import number_of
 from millpond.engine.logs import LogKeeper, ProgressReader
 from millpond.engine.sandbox import Shown
 from millpond.engine.starting import Launch, Starter, make_words, wait_for
@@ -64,6 +65,7 @@ class WarmSandbox:
         self.is_isolated = is_isolated
         self.faults: list[str] = []
         self.idle_since = 0.0
+        self.pid = 0
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._socket: socket.socket | None = None
         self._pidfd = -1
@@ -84,6 +86,7 @@ class WarmSandbox:
             with theirs:
                 try:
                     self._pidfd = starter.start(launch, theirs.fileno(), write)
+                    self.pid = number_of(self._pidfd)
                 finally:
                     os.close(write)
             self.faults = self._wait_until_ready(read)
