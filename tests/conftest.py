@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ import millpond
 from millpond import main
 from millpond.ground.actor import SYSTEM, Actor
 from millpond.ground.clock import SetClock
-from millpond.ground.settings import load_settings
+from millpond.ground.settings import DatabaseSettings, load_settings
 from millpond.house import House, open_house
 from millpond.machines.authority import Authority
 from millpond.people.accounts import actions as accounts
@@ -46,6 +46,7 @@ from millpond.storage import migrate
 from millpond.storage.database import Database, metadata
 from millpond.storage.folder import FolderStore
 from millpond.storage.nodes.values import Pace
+from millpond.storage.opening import open_database, open_objects
 from millpond.storage.port import ObjectStore
 from millpond.storage.s3 import S3Store
 from millpond.web.serving import listen, url_of
@@ -56,6 +57,7 @@ _STORES = {
     "folder_store": "folder",
     "ministack_store": "s3",
     "moto_store": "s3-moto",
+    "swift_store": "swift",
     "nodes_store": "nodes",
 }
 _KINDS = ("database", "database_url", "objects")
@@ -66,8 +68,15 @@ _counts: dict[str, Counter[str]] = {"database": Counter(), "store": Counter()}
 
 # A quick look sees every behaviour once, on SQLite, the folder and the local engine; only what
 # speaks to databases itself is looked at on both.
-_OTHERS = ("postgresql", "s3", "s3-moto", "nodes")
-_OTHER_CLASSES = ("TestMinistack", "TestMoto", "TestNodes", "TestPlainEngine", "TestDaskEngine")
+_OTHERS = ("postgresql", "s3", "s3-moto", "swift_store", "nodes")
+_OTHER_CLASSES = (
+    "TestMinistack",
+    "TestMoto",
+    "TestSwift",
+    "TestNodes",
+    "TestPlainEngine",
+    "TestDaskEngine",
+)
 _ON_BOTH = Path(__file__).parent / "storage"
 
 
@@ -436,6 +445,43 @@ def s3_store(url: str) -> S3Store:
         allow_http=True,
         prefix=secrets.token_hex(8),
     )
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[Any]:
+    """Start a third S3 server, which checks every signature."""
+    module = load_module(Path(__file__).with_name("swift_server.py"))
+    home = Path(tempfile.mkdtemp(prefix="millpond-swift-"))
+    try:
+        if not module.keeps_attributes(home):
+            missing(
+                f"A file system with extended attributes under {home.parent}",
+                "TMPDIR=/var/tmp ./dev test",
+            )
+        with module.Swift(home, BUCKET, program, free_port).runs() as server:
+            yield server
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def raced_swift(
+    swift: Any, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Give a database that remembers what the first start has found out about Swift."""
+    folder = tmp_path_factory.mktemp("raced")
+    shutil.copy(sqlite_template, folder / "millpond.db")
+    with closing(open_database(DatabaseSettings(), folder)) as remembers:
+        open_objects(swift.settings(), folder, "http://m", remembers)
+    return folder / "millpond.db"
+
+
+@pytest.fixture
+def swift_store(swift: Any, raced_swift: Path, tmp_path: Path) -> Iterator[ObjectStore]:
+    """Open a store as an installation does that has been started before."""
+    shutil.copy(raced_swift, tmp_path / "millpond.db")
+    with closing(open_database(DatabaseSettings(), tmp_path)) as remembers:
+        yield open_objects(swift.settings(), tmp_path, "http://m", remembers)
 
 
 @pytest.fixture
