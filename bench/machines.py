@@ -176,6 +176,7 @@ def lose(company: Company, words: list[str]) -> None:
         say(f"loss: {loss.name}")
         seen = suffer(company, loss)
         slots = _LOSS_SLOTS * (len(company.workers) if "scheduler" in loss.name else 1)
+        slots *= 2  # A successor waits in each slot.
         rows.append(row_of(seen, slots))
         say(f"{seen}")
     print_table(HEADS, rows)

@@ -291,7 +291,7 @@ def test_a_worker_that_is_killed_costs_only_what_it_had_in_hand(site: Site, tmp_
     site.start_node("mill")
     check_run(site.client, run, tmp_path / "run")
     lost = [task for task in site.client.runs.tasks(run) if task.state != "done"]
-    assert 0 < len(lost) <= 2
+    assert 0 < len(lost) <= 4, "two tasks, and their successors that wait there"
     assert all("mill" in task.reason for task in lost)
     until(lambda: len(site.nodes_up()) == 2)
 

@@ -46,7 +46,7 @@ def test_a_run_waits_for_the_second_data_disk_and_goes_on(site: Site, tmp_path: 
     check_run(client, run, tmp_path / "run")
     lost = [task for task in client.runs.tasks(run) if task.state != "done"]
     assert {task.node for task in lost} == {"weir"}
-    assert len(lost) <= 2, "only what the node had in hand when it went"
+    assert len(lost) <= 4, "only what the node had in hand when it went, and their successors"
     assert client.runs.get(run).progress.waits_for == ""
     until(lambda: len(site.nodes_up()) == 2)
     again = check_run(client, start_run(client, 0.3), tmp_path / "again")

@@ -24,7 +24,7 @@ class Desk:
     def lose(self, flight: Flight, why: str) -> None:
         """End a flight as lost."""
         self.end(
-            flight, "lost", f"The node {flight.node} was lost while the task ran there: {why}."
+            flight, "lost", f"The node {flight.node} was lost while the task was there: {why}."
         )
 
     def end(self, flight: Flight, outcome: Outcome, reason: str) -> None:
