@@ -24,15 +24,23 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass
 class Bench:
-    """A server that runs on a folder of its own, and a client signed in to it."""
+    """A server that runs on a folder of its own, and a client signed in to it.
+
+    ``others`` are the processes of its cluster, if it has one.
+    """
 
     server: ServerProcess
     client: Client
     folder: Path
+    others: Sequence[int] = ()
 
     @property
     def pid(self) -> int:
         return self.server.process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.pid, *self.others]
 
     def cpu_seconds(self) -> float:
         """Count the server's tree, and what ended below it after its own parent."""

@@ -1,13 +1,14 @@
 """Score two million rows with a small model: Millpond beside plain processes, Dask and Ray.
 
-    python bench/scoring.py [--rows 2000000] [--parts 20] [--times 3] [--peers]
+    python bench/scoring.py [--rows 2000000] [--parts 20] [--times 3] [--peers] [--nodes]
 
 Rows of ten numbers in Parquet parts; thirty boosted trees; scores are written as Parquet, a file
 per part. Throughput is rows per second: of Millpond from the submit to the end of the last part,
 upload and environment not counted; of the others their whole run, their start included. All use
 as many processes as there are cores, one thread each, and run in turns; their scores must be
 equal. Memory is the most that a whole tree of processes held, shared pages counted once.
-``--peers`` adds Dask dataframe and Ray Data, each in a throw-away environment.
+``--peers`` adds Dask dataframe and Ray Data, each in a throw-away environment; ``--nodes`` runs
+Millpond as a cluster on loopback: a node with one slot for each core, objects on their disks.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from typing import Self
 
 import psutil
 import pyarrow.parquet as pq
+from loopback import own_cluster
 from measuring import Bench, clean, follow, own_server, print_load, print_table, tree
 from pyarrow import compute
 from uv import find_uv_bin
@@ -71,9 +73,10 @@ def main() -> None:
     given.add_argument("--parts", type=int, default=20)
     given.add_argument("--times", type=int, default=3)
     given.add_argument("--peers", action="store_true")
+    given.add_argument("--nodes", action="store_true")
     asked = given.parse_args()
     print_load()
-    with own_server() as bench:
+    with own_cluster(CORES) if asked.nodes else own_server() as bench:
         python, parts, model = prepare(bench, asked.rows, asked.parts)
         ways: dict[str, Callable[[], tuple[Took, Path]]] = {
             "Millpond": lambda: with_millpond(bench),
@@ -143,7 +146,7 @@ def make_python(folder: Path, packages: list[str]) -> Path:
 
 def with_millpond(bench: Bench) -> tuple[Took, Path]:
     began = time.time()
-    with Memory(bench.pid) as memory:
+    with Memory(*bench.pids) as memory:
         run = follow(bench, bench.client.runs.start("scoring", {"parts": "parts"}))
     ended = bench.client.runs.steps(run.id)[0].ended_at
     assert ended is not None
@@ -168,10 +171,10 @@ def with_script(
 
 
 class Memory:
-    """Watches the memory of a tree of processes."""
+    """Watches the memory of trees of processes."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid, self.most = pid, 0
+    def __init__(self, *pids: int) -> None:
+        self._pids, self.most = pids, 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -187,7 +190,7 @@ class Memory:
         while not self._ending.wait(0.3):
             total = 0
             try:
-                for process in tree(self._pid):
+                for process in (each for pid in self._pids for each in tree(pid)):
                     total += process.memory_full_info().pss
             except psutil.Error:
                 continue

@@ -23,6 +23,7 @@ class StillEngine:
     outlives = False
 
     takes_ahead = False
+    free_memory = 100
 
     def __init__(self, slots: float) -> None:
         self.changed: Callable[[], None] = lambda: None
@@ -64,7 +65,7 @@ class StillEngine:
                 100,
                 isolated=True,
                 reason="",
-                free_memory_bytes=100,
+                free_memory_bytes=self.free_memory,
                 is_draining=self.is_draining,
                 takes_ahead=self.takes_ahead,
             )
@@ -355,6 +356,8 @@ def test_a_task_that_its_node_refuses_goes_back_to_the_queue(heard: Heard) -> No
     assert heard.reports == []
     assert engine.placed == {"a": "b"}, "the other is asked, since this one had no room"
     assert [bool(node.paused) for node in dispatcher.nodes()] == [True, False]
+    assert "has no room" in dispatcher.held_back("a")
+    assert dispatcher.held_back("b") == ""
     engine.end("a")
     assert heard.outcomes() == {"a": "done"}
 
@@ -415,6 +418,14 @@ def test_one_that_does_not_fit_is_not_starved_by_successors(heard: Heard) -> Non
     while "large/step/0/1" not in engine.running:
         engine.end(next(iter(engine.running)), seconds=2.0)
     assert dispatcher.waiting_count() > 20
+
+
+def test_nothing_waits_where_it_finds_no_memory(heard: Heard) -> None:
+    engine, _ = start_many(heard, 2.0)
+    engine.free_memory = 0
+    for left in (3, 2):
+        engine.end(next(iter(engine.running)), seconds=2.0)
+        assert len(engine.running) == left
 
 
 def test_nothing_waits_on_a_node_that_is_held_back(heard: Heard) -> None:

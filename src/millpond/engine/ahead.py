@@ -81,12 +81,7 @@ class Ahead:
             elif self._is_short(each.kind):
                 room[each.node] = room.get(each.node, 0.0) + each.slots
         return [
-            replace(
-                node,
-                free_slots=room[node.name],
-                free_memory_bytes=node.memory_bytes,
-                free_gpus=node.gpus,
-            )
+            replace(node, free_slots=room[node.name])
             for node in nodes
             if node.takes_ahead and room.get(node.name, 0.0) > 0
         ]

@@ -296,11 +296,10 @@ class LocalEngine:
                 self._freed.notify_all()
 
     def _has_left(self, wanted: Limits) -> bool:
-        """Tell whether those that are in their slots leave so much."""
+        """Tell whether those that are in their slots leave enough of them."""
         taken = [each.task.limits for each in self._running.values() if each.is_in_slot]
         slots = self._slots - sum(each.cpu_slots for each in taken)
-        memory = self._memory - sum(each.memory_bytes for each in taken)
-        return wanted.cpu_slots <= slots + rules.SLACK and wanted.memory_bytes <= memory
+        return wanted.cpu_slots <= slots + rules.SLACK
 
     def _get_sandbox(self, run: _Running, task: TaskSpec) -> WarmSandbox:
         """Take a warm sandbox of the task's key, or start one."""

@@ -51,7 +51,7 @@ class Engine(Protocol):
         """Start a task; its slots must be free on that node (any node when none is named).
 
         With ``waits`` they need not be: on a node that ``takes_ahead`` it is made ready, and
-        starts when they are. It counts as there from now on.
+        starts when they are. It counts as there from now on; its memory must be free.
 
         Raises:
             BusyError: the slots are not free, or the node drains or is gone.

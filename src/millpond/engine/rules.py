@@ -183,11 +183,10 @@ def fits(task: TaskSpec, node: NodeInfo) -> bool:
 
 
 def may_wait(task: TaskSpec, node: NodeInfo) -> bool:
-    """Tell whether a task may wait on a node for the end of others."""
+    """Tell whether a task may wait on a node for slots; its sandbox needs memory meanwhile."""
     idle = replace(
         node,
         free_slots=node.slots,
-        free_memory_bytes=node.memory_bytes,
         free_gpus=node.gpus,
     )
     return node.takes_ahead and fits(task, idle)
