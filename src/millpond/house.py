@@ -1,12 +1,13 @@
 """What a server has opened: database, objects, engine, keys; and how it opens and closes them."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp
 from uv import find_uv_bin
@@ -18,6 +19,7 @@ from millpond.deploy.ssh_source import SshSource
 from millpond.deploy.wheelhouse import Wheelhouse
 from millpond.engine.cluster.joined import JoinedEngine
 from millpond.engine.dispatch import Dispatcher
+from millpond.engine.footprint import TaskMeter
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
 from millpond.engine.system import Installation
@@ -56,6 +58,7 @@ from millpond.people.passwords import Passwords
 from millpond.people.vault import SecretBox, open_own_box
 from millpond.pipelines.runs import tasks as run_tasks
 from millpond.pipelines.runs.actions import RUN_KIND
+from millpond.pipelines.runs.owners import owners_of
 from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
@@ -122,6 +125,13 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         stack.callback(engine.leave)
         seal_key = open_own_key(database, keys, accept_new=accept)
         box = open_own_box(database, keys, accept_new=accept)
+        dispatcher = Dispatcher(
+            engine,
+            caps_of(settings),
+            guard=cluster.presence.guard,
+            holds=objects.holds if isinstance(objects, NodeStore) else None,
+            hindrance=objects.shortage if isinstance(objects, NodeStore) else None,
+        )
         house = House(
             settings=settings,
             data=data,
@@ -132,24 +142,32 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
             seal_key=seal_key,
             box=box,
             engine=engine,
-            cluster=cluster,
-            dispatcher=Dispatcher(
-                engine,
-                caps_of(settings),
-                guard=cluster.presence.guard,
-                holds=objects.holds if isinstance(objects, NodeStore) else None,
-                hindrance=objects.shortage if isinstance(objects, NodeStore) else None,
-            ),
+            cluster=replace(cluster, held_back=dispatcher.held_back),
+            dispatcher=dispatcher,
             builder=builder,
             hub=sse.EventHub(database),
             meters=metrics.Meters(),
-            recorder=Recorder(database, Sampler([Path("/"), data]).sample),
+            recorder=Recorder(database, _make_sample(data, local, cluster)),
             uses=LastUses(),
             passwords=_passwords(settings),
             post=open_post(settings.mail, box),
         )
         house.meters.registry.register(_gauges_of(house))
         yield house
+
+
+def _make_sample(
+    data: Path, local: LocalEngine, cluster: Cluster
+) -> Callable[[], Mapping[str, Any]]:
+    """Make what measures the host, and tells what the tasks on it take."""
+    sampler = Sampler([Path("/"), data], tasks=TaskMeter(local.held).sample)
+
+    def sample() -> Mapping[str, Any]:
+        told = sampler.sample()
+        cluster.tasks.hear(local.name, told["tasks"])
+        return told
+
+    return sample
 
 
 @contextmanager
@@ -198,7 +216,10 @@ def _open_cluster(
     if settings.objects.kind == "nodes":
         opened = replace(opened, may_remove=why_not_removed, forget_data=forget)
     return replace(
-        opened, token_key=lambda: open_signer(data / "keys").public, sources={"ssh": ssh}
+        opened,
+        token_key=lambda: open_signer(data / "keys").public,
+        sources={"ssh": ssh},
+        whose=owners_of,
     )
 
 

@@ -7,12 +7,10 @@ It ends when it can't go on as it is: its service (or ``--supervise``) starts it
 
 import argparse
 import asyncio
-import errno
 import logging
 import os
 import platform
 import signal
-import socket
 import sys
 import threading
 import time
@@ -34,15 +32,17 @@ from millpond.engine.cluster.running import NodeRunner, NodeTools
 from millpond.engine.cluster.spool import Spool
 from millpond.engine.cluster.transfer import DoorTransfer
 from millpond.engine.cluster.workers import run_worker
+from millpond.engine.footprint import TaskMeter
 from millpond.engine.local import LocalEngine
 from millpond.engine.rules import Unisolated
 from millpond.environments.on_nodes import NodeEnvironments, index_of_host
-from millpond.ground.errors import BusyError, ConflictError, MillpondError, NotFoundError
+from millpond.ground.errors import BusyError, MillpondError, NotFoundError
 from millpond.ground.logs import set_up_logs
 from millpond.machines.authority import RENEW_DAYS, make_key, make_request
 from millpond.machines.files import DEFAULT_FOLDER, NodeConfig, NodeFiles
 from millpond.machines.meters import Sampler, count_gpus
 from millpond.machines.pulse import Pulse, Rhythm
+from millpond.machines.resources import cache_bytes, listen, open_disk
 from millpond.machines.supervising import (
     AGAIN,
     GOOD_SECONDS,
@@ -53,8 +53,6 @@ from millpond.machines.supervising import (
 )
 from millpond.machines.values import NodeFacts
 from millpond.storage.nodes.client import NodeClient
-from millpond.storage.nodes.disk import NodeDisk
-from millpond.storage.nodes.receipts import ReceiptSigner
 from millpond.storage.nodes.scrubbing import Scrubber
 from millpond.storage.nodes.serving import DataServer, build_data_app
 from millpond.storage.nodes.tokens import TokenChecker
@@ -62,7 +60,6 @@ from millpond.storage.nodes.values import DiskFacts
 
 VERSION = version_of("millpond")
 _MEMORY_SHARE = 0.9
-_CACHE_BYTES, _CACHE_SHARE = 20 << 30, 0.25
 _log = logging.getLogger("millpond.worker")
 
 
@@ -82,18 +79,20 @@ class Node:
         folder = files.folder
         self._door = Door(f"https://{_host_part(config.host)}:{config.door_port}", self._identity)
         stack.callback(self._door.close)
-        self._disk, self._disk_fault = _open_disk(config, files)
+        self._disk, self._disk_fault = open_disk(config, files)
         peers = NodeClient(self._identity)
         stack.callback(peers.close)
-        self._cache = Cache(folder / "cache", _cache_bytes(folder))
+        self._cache = Cache(folder / "cache", cache_bytes(folder))
 
         def spool(send: Callable[[str, int, bytes], None]) -> Spool:
             return Spool(folder / "spool", send)
 
         self._transfer = DoorTransfer(self._door, self._cache, spool, peers, disk=self._disk)
         stack.callback(self._transfer.close)
+        self._tasks: TaskMeter | None = None
         self._sampler = self._make_sampler()
         self._engine = self._make_engine()
+        self._tasks = TaskMeter(self._engine.held)
         stack.callback(self._engine.close)
         self._gpus = count_gpus()
         self._pulse = self._make_pulse()
@@ -153,7 +152,7 @@ class Node:
             return 0
         checker = TokenChecker(self._config.token_key, self._config.name)
         app = build_data_app(self._disk, checker, peers, self._pulse.revoked)
-        listening = _listen(self._config.data_port, "data route", "data_port")
+        listening = listen(self._config.data_port, "data route", "data_port")
         server = DataServer(app, self._identity, listening)
         self._stack.callback(listening.close)
         self._stack.callback(server.stop)
@@ -199,7 +198,11 @@ class Node:
         )
 
     def _tell_tasks(self) -> list[dict[str, Any]]:
-        return [{"key": key} for key in (self._runner.running() if self._runner else [])]
+        """Tell what each task takes, and the key alone of those that are being made ready."""
+        measured = self._tasks.sample() if self._tasks else []
+        known = {each["key"] for each in measured}
+        keys = self._runner.running() if self._runner else []
+        return [*measured, *({"key": key} for key in keys if key not in known)]
 
     def _take(self, answer: Mapping[str, Any]) -> None:
         """Do what the host says with its answer to a heartbeat, and keep the disk tidy."""
@@ -213,7 +216,7 @@ class Node:
         if self._disk is not None and "store_epoch" in answer:
             self._disk.remember_epoch(int(answer["store_epoch"]))
         if self._disk is None and self._config.data_disk and Path(self._config.data_disk).is_dir():
-            disk, _ = _open_disk(self._config, self._files)
+            disk, _ = open_disk(self._config, self._files)
             if disk is not None:
                 self._restart_when_idle("The data disk is there again.")
         if _is_due(self._identity.certificate):
@@ -291,25 +294,6 @@ class Node:
                 loop.call_soon_threadsafe(worker.cancel)
 
 
-def _open_disk(config: NodeConfig, files: NodeFiles) -> tuple[NodeDisk | None, str]:
-    """Open the data disk; None, and why, when it is not there: the node computes all the same."""
-    if not config.data_disk:
-        return None, ""
-    try:
-        signer = ReceiptSigner(files.identity(), config.name)
-        root = Path(config.data_disk) / "millpond"
-        return NodeDisk(root, signer, remembered=files.folder / "disk.id"), ""
-    except (OSError, MillpondError) as fault:
-        reason = f"The data disk {config.data_disk} cannot be used: {fault}"
-        _log.error("%s; the node goes on without it", reason)
-        return None, reason
-
-
-def _cache_bytes(folder: Path) -> int:
-    facts = os.statvfs(folder)
-    return min(_CACHE_BYTES, int(facts.f_blocks * facts.f_frsize * _CACHE_SHARE))
-
-
 def _host_part(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
@@ -317,24 +301,6 @@ def _host_part(host: str) -> str:
 def _is_due(certificate: Path) -> bool:
     held = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
     return held.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS)
-
-
-def _listen(port: int, what: str, name: str) -> socket.socket:
-    """Take a port on every network.
-
-    Raises:
-        ConflictError: another program has it.
-    """
-    try:
-        return socket.create_server(("", port), backlog=512)
-    except OSError as fault:
-        if fault.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        raise ConflictError(
-            f"The port {port} of the node's {what} is taken: another program listens there.",
-            next_step=f"Stop that program (`ss -ltnp 'sport = :{port}'` names it), or change"
-            f" {name} in the node's node.json and start the node again.",
-        ) from fault
 
 
 @contextmanager
@@ -355,7 +321,7 @@ def open_node(folder: Path) -> Iterator[Node]:
         )
     folder.chmod(0o711)  # Sandboxes walk through it; every file in it is its owner's alone.
     if config.worker_port:
-        _listen(config.worker_port, "worker", "worker_port").close()
+        listen(config.worker_port, "worker", "worker_port").close()
     with ExitStack() as stack:
         yield Node(files, config, stack)
 

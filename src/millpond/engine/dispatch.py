@@ -72,11 +72,15 @@ class _Nodes:
             seconds = min(max(2 * seconds, _PAUSE_FIRST), _PAUSE_MOST)
             self._pauses[report.node] = (now + seconds, seconds)
 
+    def why_held(self, name: str) -> str:
+        """Say why a node is held back; empty when it is not."""
+        is_held = time.monotonic() < self._pauses.get(name, (0.0, 0.0))[0]
+        return "it said that it has no room, so it is asked again soon" if is_held else ""
+
     def hold(self, node: NodeInfo) -> NodeInfo:
         """Mark a node that is held back."""
-        if node.paused or time.monotonic() >= self._pauses.get(node.name, (0.0, 0.0))[0]:
-            return node
-        return replace(node, paused="it said that it has no room, so it is asked again soon")
+        why = "" if node.paused else self.why_held(node.name)
+        return replace(node, paused=why) if why else node
 
 
 class Dispatcher:
@@ -118,6 +122,10 @@ class Dispatcher:
         """Give the nodes as tasks are placed on them: with what holds each back."""
         nodes = [self._lately.hold(node) for node in self._engine.nodes()]
         return nodes if self._guard is None else [self._guard(node) for node in nodes]
+
+    def held_back(self, name: str) -> str:
+        """Say why a node that refused a task gets none for now; empty when it may have some."""
+        return self._lately.why_held(name)
 
     def wake(self) -> None:
         """Look anew at what may start: nodes have come, or are no longer held back."""

@@ -11,6 +11,7 @@ from millpond.machines import rules, store
 from millpond.machines.cluster import Cluster
 from millpond.machines.findings import findings_of
 from millpond.machines.guards import read_meters
+from millpond.machines.live import name_owners
 from millpond.machines.store import NodeRow
 from millpond.machines.values import (
     Certificate,
@@ -45,15 +46,19 @@ def list_nodes(
 
 
 def get_node(tx: Transaction, actor: Actor, cluster: Cluster, name: str) -> NodeDetails:
-    """Give a node with what happened to it and its certificates.
+    """Give a node with what runs on it, what happened to it and its certificates.
 
     Raises:
         NotFoundError: there is none of this name.
     """
     require(tx, actor, "node.read")
     row = found_node(tx, name, is_removed_good=True)
+    tasks = cluster.tasks.tell(name, row.running)
     return NodeDetails(
-        seen(row, cluster), store.list_events(tx, name), store.list_certificates(tx, name)
+        seen(row, cluster),
+        store.list_events(tx, name),
+        store.list_certificates(tx, name),
+        name_owners(tx, tasks, cluster.whose),
     )
 
 
@@ -72,7 +77,7 @@ def seen(row: NodeRow, cluster: Cluster) -> Node:
         slots_used=float(len(row.running)),
         labels=row.labels,
         price_per_hour=row.price_per_hour,
-        paused=cluster.presence.paused(row.name) if is_member else "",
+        paused=cluster.paused(row.name) if is_member else "",
         refused=row.refused,
         is_draining=row.is_draining,
         facts=facts,
@@ -217,6 +222,7 @@ def remove_node(
     note(tx, actor, "node.removed", f"node/{name}", before=row.stage, after={"forced": is_forced})
     cluster.forget_data(tx, name)
     tx.after_commit(lambda: cluster.presence.forget(name))
+    tx.after_commit(lambda: cluster.tasks.forget(name))
     if revoked:
         tx.after_commit(cluster.revoked.refresh)
     return _changed(tx, cluster, name, is_member=False)

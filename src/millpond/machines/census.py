@@ -22,7 +22,7 @@ def count_nodes(tx: Transaction, cluster: Cluster) -> Mapping[str, int]:
 
 def paused_nodes(tx: Transaction, cluster: Cluster) -> Mapping[str, str]:
     """Give by node why it gets no new tasks for now; nodes that get some are left out."""
-    told = {row.name: cluster.presence.paused(row.name) for row in store.list_members(tx)}
+    told = {row.name: cluster.paused(row.name) for row in store.list_members(tx)}
     return {name: reason for name, reason in told.items() if reason}
 
 

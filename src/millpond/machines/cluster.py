@@ -9,6 +9,7 @@ from millpond.ground.room_settings import ClusterSettings
 from millpond.ground.settings import Settings
 from millpond.machines import store
 from millpond.machines.authority import Authority
+from millpond.machines.live import LiveTasks, Whose, nobodys
 from millpond.machines.port import MachineSource
 from millpond.machines.presence import Presence
 from millpond.machines.revocations import RevokedList
@@ -25,6 +26,11 @@ def always(_: Transaction, __: str) -> str:
 
 def nothing_held(_: Transaction, __: str) -> None:
     """Forget nothing: where no objects lie on nodes."""
+
+
+def nothing_refused(_: str) -> str:
+    """Hold no node back: where nothing hands tasks to nodes."""
+    return ""
 
 
 def no_key() -> str:
@@ -49,6 +55,9 @@ class Cluster:
         may_remove: says why a node cannot be removed now.
         forget_data: forgets what a node held that was removed.
         token_key: gives the text of the public key by which nodes check permits for objects.
+        tasks: what the tasks on each machine take now.
+        whose: tells whose tasks are.
+        held_back: says why a node gets no tasks for now although no guard holds it back.
         is_open: whether this installation runs tasks on nodes, so that machines may join.
     """
 
@@ -64,7 +73,14 @@ class Cluster:
     may_remove: MayRemove = always
     forget_data: Callable[[Transaction, str], None] = nothing_held
     token_key: Callable[[], str] = no_key
+    tasks: LiveTasks = field(default_factory=LiveTasks)
+    whose: Whose = nobodys
+    held_back: Callable[[str], str] = nothing_refused
     is_open: bool = True
+
+    def paused(self, name: str) -> str:
+        """Say why a node gets no new tasks now, in words; empty when it may have some."""
+        return self.presence.paused(name) or self.held_back(name)
 
 
 def open_cluster(

@@ -79,6 +79,7 @@ def note_heartbeat(
     def heard() -> None:
         cluster.presence.know(name, is_draining=row.is_draining, slots_most=row.slots_most)
         cluster.presence.hear(name, meters)
+        cluster.tasks.hear(name, told.meters.get("tasks"))
 
     tx.after_commit(heard)
     answer = {

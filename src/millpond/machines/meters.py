@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 TaskMeters = Callable[[], list[dict[str, Any]]]
-"""Gives ``{key, cpu_seconds?, memory_bytes?}`` of each task that runs."""
+"""Gives ``{key, cpu?, memory_bytes?, memory_limit_bytes?, slots?}`` of each task that is here."""
 
 _GPU_SECONDS = 10.0
 _GPU_QUERY = "index,name,utilization.gpu,memory.total,memory.used"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from millpond.ground.findings import Finding
 from millpond.machines.port import OrderKind, StepState
+from millpond.machines.running import NodeTask
 
 NodeState = Literal["joining", "up", "suspect", "lost", "draining", "removed"]
 NODE_STATES: tuple[NodeState, ...] = (
@@ -217,11 +218,12 @@ class NodeEvent:
 
 @dataclass(frozen=True)
 class NodeDetails:
-    """A node with what happened to it and its certificates, both newest first."""
+    """A node with what runs on it, and what happened to it and its certificates, newest first."""
 
     node: Node
     events: list[NodeEvent]
     certificates: list[Certificate]
+    tasks: list[NodeTask] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,12 @@ def list_projects(
     return [_project(row) for row in tx.rows(query)]
 
 
+def names_of(tx: Transaction, project_ids: Sequence[str]) -> dict[str, str]:
+    """Give the names of projects by their ids."""
+    query = sa.select(project.c.id, project.c.name).where(project.c.id.in_(project_ids))
+    return {row.id: row.name for row in tx.rows(query)}
+
+
 def is_free(tx: Transaction, name: str) -> bool:
     """Tell whether no project has this name."""
     return tx.one(sa.select(project.c.id).where(project.c.name == name)) is None
