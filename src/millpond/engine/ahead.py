@@ -69,7 +69,11 @@ class Ahead:
         """
         if any(head.passes >= rules.PASSES_MOST for head in heads):
             return None
-        short = [head for head in heads if self._is_short(_kind(head.task.key))]
+        short = [
+            head
+            for head in heads
+            if not head.task.limits.gpus and self._is_short(_kind(head.task.key))
+        ]
         return rules.choose_next(short, self._offers(nodes), served) if short else None
 
     def _offers(self, nodes: Sequence[NodeInfo]) -> list[NodeInfo]:

@@ -89,6 +89,8 @@ class Attempt:
                 "AS": limits.memory_bytes,
                 "CPU": int(limits.seconds * limits.cpu_slots) + 1,
             }
+            if limits.gpus:
+                del rlimits["AS"]  # CUDA reserves addresses for all memory of all processors.
             rlimits["NPROC"] = limits.processes  # In a sandbox, of its own user namespace.
         message: dict[str, Any] = {
             "op": "run",

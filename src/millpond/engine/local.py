@@ -12,6 +12,7 @@ from pathlib import Path
 from millpond.engine import rules
 from millpond.engine.attempt import Attempt
 from millpond.engine.footprint import Held
+from millpond.engine.gpus import NOTHING, Given, GpuPlaces, Gpus
 from millpond.engine.making import SandboxMaker
 from millpond.engine.port import OnDone, OnProgress, Transfer
 from millpond.engine.probe import Machine, probe_machine
@@ -33,6 +34,7 @@ class _Running:
 
     Attributes:
         is_in_slot: whether it holds its slots: not yet while it waits, no more while it publishes.
+        given: its graphics processors; it has them to its end, for its sandbox shows them.
     """
 
     task: TaskSpec
@@ -41,6 +43,7 @@ class _Running:
     sandbox: WarmSandbox | None = None
     is_cancelled: bool = False
     is_in_slot: bool = True
+    given: Given = NOTHING
 
     def tell(self, news: TaskProgress) -> None:
         self.on_progress(news)
@@ -67,6 +70,8 @@ class LocalEngine:
         name: str = NODE,
         prepare: Callable[[str], str] = str,
         takes_ahead: bool = False,
+        gpus: int | None = None,
+        gpu_places: GpuPlaces | None = None,
     ) -> None:
         """Take the scratch folder over and find out what this machine can do.
 
@@ -84,6 +89,8 @@ class LocalEngine:
             name: of this node.
             prepare: gives the folder of what a task calls its environment; may take minutes.
             takes_ahead: whether tasks may wait here, made ready, for the end of others.
+            gpus: graphics processors to give away at most; all when None.
+            gpu_places: where these are told of.
         """
         self.name = name
         self._transfer, self._unisolated, self._prepare = transfer, unisolated, prepare
@@ -95,6 +102,7 @@ class LocalEngine:
             self.machine.groups.sweep(self._scratch.prefix)
         self._slots = float(slots if slots is not None else len(os.sched_getaffinity(0)))
         self._memory = memory_bytes or _machine_memory() * 9 // 10
+        self._gpus = Gpus(gpu_places, most=gpus)
         self._maker = SandboxMaker(
             transfer, self._scratch, self.machine, isolate=self._is_isolated, uids=uids
         )
@@ -144,6 +152,7 @@ class LocalEngine:
                     "No node has room for the task now.", next_step="Try when a task has ended."
                 )
             run = _Running(task, on_progress, on_done, is_in_slot=has_room)
+            run.given = self._give(task.limits.gpus)
             self._running[task.key] = run
             self._threads.submit(self._drive, run)
 
@@ -226,10 +235,16 @@ class LocalEngine:
             isolated=self._is_isolated,
             reason=self.machine.reason or ("" if self._is_isolated else "it was switched off"),
             free_memory_bytes=self._memory - sum(each.memory_bytes for each in limits),
+            gpus=len(self._gpus.all),
+            free_gpus=len(self._gpus.all) - sum(each.gpus for each in limits),
             is_draining=self._is_draining,
             is_host=self.name == NODE,
             takes_ahead=self._takes_ahead,
         )
+
+    def _give(self, count: int) -> Given:
+        taken = {each for run in self._running.values() for each in run.given.gpus}
+        return self._gpus.give(self._gpus.choose(count, taken), is_isolated=self._is_isolated)
 
     def _drive(self, run: _Running) -> None:
         """Run one task from staging to its report, whatever happens on the way."""
@@ -303,7 +318,9 @@ class LocalEngine:
 
     def _get_sandbox(self, run: _Running, task: TaskSpec) -> WarmSandbox:
         """Take a warm sandbox of the task's key, or start one."""
-        sandbox = self._shelf.take(sandbox_key(task)) if task.fork else None
+        gpus = run.given.gpus
+        sandbox = self._shelf.take(sandbox_key(task, gpus)) if task.fork else None
+        self._shelf.drop_holding(gpus)
         preload = task.preload if task.fork else ()
         if sandbox is None:
             try:
@@ -322,7 +339,7 @@ class LocalEngine:
                 sandbox.cancel()
 
     def _start(self, run: _Running, task: TaskSpec, preload: tuple[str, ...]) -> WarmSandbox:
-        sandbox, launch = self._maker.make(task, preload)
+        sandbox, launch = self._maker.make(task, preload, run.given)
         try:
             self._attach(run, sandbox)
             sandbox.start(self._starter, launch)
@@ -342,7 +359,7 @@ class LocalEngine:
             except OSError:
                 is_reusable = False
         if is_reusable:
-            self._shelf.put(sandbox_key(task), sandbox)
+            self._shelf.put(sandbox_key(task, run.given.gpus), sandbox, run.given.gpus)
         else:
             sandbox.stop()
 

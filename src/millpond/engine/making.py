@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from millpond.engine import rules
+from millpond.engine.gpus import NOTHING, Given
 from millpond.engine.plain import make_plain_launch, see_plainly
 from millpond.engine.port import Transfer
 from millpond.engine.probe import Machine
@@ -30,8 +31,15 @@ class SandboxMaker:
         self._is_isolated, self._uids = isolate, uids
         compile_kit()
 
-    def make(self, task: TaskSpec, preload: tuple[str, ...]) -> tuple[WarmSandbox, Launch]:
+    def make(
+        self, task: TaskSpec, preload: tuple[str, ...], given: Given = NOTHING
+    ) -> tuple[WarmSandbox, Launch]:
         """Make one that has not been started, and what starts it.
+
+        Args:
+            task: which the sandbox is for.
+            preload: modules to import before it.
+            given: graphics processors that it shows, and no others.
 
         Raises:
             InvalidError: the environment's Python can't be shown to a sandbox.
@@ -46,14 +54,19 @@ class SandboxMaker:
         shown = Shown(environment, code, folder, self._scratch.etc)
         sandbox = WarmSandbox(shown, group, is_isolated=self._is_isolated)
         try:
-            launch = self._launch(task, preload, sandbox, uid)
+            launch = self._launch(task, preload, sandbox, uid, given)
         except BaseException:
             sandbox.stop()
             raise
         return sandbox, launch
 
     def _launch(
-        self, task: TaskSpec, preload: tuple[str, ...], sandbox: WarmSandbox, uid: int | None
+        self,
+        task: TaskSpec,
+        preload: tuple[str, ...],
+        sandbox: WarmSandbox,
+        uid: int | None,
+        given: Given,
     ) -> Launch:
         can_mount = self._machine.can_mount
         groups = sandbox.group.join_files if sandbox.group else []
@@ -65,6 +78,7 @@ class SandboxMaker:
                 uid=uid,
                 can_mount=can_mount,
                 groups=groups,
+                given=given,
             )
         return make_launch(
             sandbox.shown,
@@ -75,6 +89,7 @@ class SandboxMaker:
             can_mount=can_mount,
             groups=groups,
             gateway=task.grants.gateway,
+            given=given,
         )
 
     def seen_by(self, sandbox: WarmSandbox) -> Shown | None:

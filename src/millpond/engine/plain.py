@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from millpond.engine.gpus import NOTHING, Given
 from millpond.engine.sandbox import KIT, Shown, boot, choose_place, variables
 from millpond.engine.starting import Launch
 from millpond.engine.values import Limits
@@ -36,6 +37,7 @@ def make_plain_launch(
     uid: int | None,
     can_mount: bool,
     groups: Sequence[str] = (),
+    given: Given = NOTHING,
 ) -> Launch:
     """Write the launch of a plain runner; ``uid`` is None unless we are root."""
     through_mounts = uid is not None and can_mount
@@ -55,11 +57,15 @@ def make_plain_launch(
     python, private = f"{environment}/bin/python", f"{task}/tmp"  # noqa: S108 - below its own folder.
     return Launch(
         command=boot(python, [kit, code], f"{task}/out", [private], preload),
-        environment=variables(limits, environment, kit, code, task, private),
+        environment={
+            **variables(limits, environment, kit, code, task, private),
+            **given.variables,
+        },
         place=place,
         mounts=mounts,
         groups=list(groups),
         uid=uid,
+        gids=list(given.gids),
         session=True,
     )
 

@@ -183,13 +183,16 @@ def fits(task: TaskSpec, node: NodeInfo) -> bool:
 
 
 def may_wait(task: TaskSpec, node: NodeInfo) -> bool:
-    """Tell whether a task may wait on a node for slots; its sandbox needs memory meanwhile."""
+    """Tell whether a task may wait on a node for slots; its sandbox needs memory meanwhile.
+
+    Not for graphics processors: a sandbox is made ready around those that its task is given.
+    """
     idle = replace(
         node,
         free_slots=node.slots,
         free_gpus=node.gpus,
     )
-    return node.takes_ahead and fits(task, idle)
+    return node.takes_ahead and not task.limits.gpus and fits(task, idle)
 
 
 _CAPPED = ("memory_bytes", "disk_bytes", "processes", "seconds")

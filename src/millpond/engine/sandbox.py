@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from millpond.engine.gpus import NOTHING, Given
 from millpond.engine.seccomp import make_filter
 from millpond.engine.starting import Launch
 from millpond.engine.values import Limits
@@ -95,21 +96,14 @@ def make_launch(
     can_mount: bool = True,
     groups: Sequence[str] = (),
     gateway: str = "",
+    given: Given = NOTHING,
 ) -> Launch:
     """Write the launch of a sandbox; ``uid`` is None unless we are root.
 
     Raises:
         InvalidError: the environment's Python lies where a sandbox can't be shown it.
     """
-    binds = [
-        (str(shown.etc), "/etc"),
-        (str(shown.environment), "/env"),
-        (str(KIT), "/kit/millpond"),
-        (str(shown.code), "/code"),
-        (f"{shown.folder}/in", "/task/in"),
-        *(((gateway, "/task/gateway"),) if gateway else ()),
-        *find_interpreter(shown.environment),
-    ]
+    binds = _folders(shown, gateway)
     names = (*_ETC, *_ETC_NETWORK) if network else _ETC
     out, place, mounts = (f"{shown.folder}/out", "/task/out"), "", []
     if uid is not None and can_mount:
@@ -122,6 +116,7 @@ def make_launch(
     command = [
         *_namespaces(network=network),
         *_system(limits),
+        *given.arguments,
         *(part for source, target in binds for part in ("--ro-bind", source, target)),
         *_from_etc(names, shown.etc),
         *("--bind", *out, "--chdir", "/task/out", "--remount-ro", "/dev", "--remount-ro", "/"),
@@ -131,13 +126,30 @@ def make_launch(
     command += ["--", *boot("/env/bin/python", ["/kit", "/code"], "/task/out", _PRIVATE, preload)]
     return Launch(
         command=command,
-        environment=variables(limits, "/env", "/kit", "/code", "/task", "/tmp"),  # noqa: S108 - its own.
+        environment={
+            **variables(limits, "/env", "/kit", "/code", "/task", "/tmp"),  # noqa: S108 - its own.
+            **given.variables,
+        },
         place=place,
         mounts=mounts,
         groups=list(groups),
         uid=uid,
+        gids=list(given.gids),
         filter=allowed.hex(),
     )
+
+
+def _folders(shown: Shown, gateway: str) -> list[tuple[str, str]]:
+    """Give what is shown read-only, and where."""
+    return [
+        (str(shown.etc), "/etc"),
+        (str(shown.environment), "/env"),
+        (str(KIT), "/kit/millpond"),
+        (str(shown.code), "/code"),
+        (f"{shown.folder}/in", "/task/in"),
+        *(((gateway, "/task/gateway"),) if gateway else ()),
+        *find_interpreter(shown.environment),
+    ]
 
 
 def _from_etc(names: Sequence[str], etc: Path) -> list[str]:

@@ -92,7 +92,7 @@ def _become(order: dict[str, Any], fds: list[int]) -> NoReturn:
             with open(path, "w") as file:  # noqa: PTH123 - pathlib costs a millisecond to import.
                 file.write("0")
         if order["uid"] is not None:
-            os.setgroups([])
+            os.setgroups(order["gids"])
             os.setresgid(order["uid"], order["uid"], order["uid"])
             os.setresuid(order["uid"], order["uid"], order["uid"])
         _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -27,6 +27,7 @@ class Launch:
         mounts: folders and files with where they are shown.
         groups: files of control groups to write itself into.
         uid: uid and gid to drop to; None to keep ours (not root).
+        gids: groups that it is in beside; only where it drops to a uid.
         filter: system-call filter in hexadecimal.
         session: whether it leads a session of its own.
     """
@@ -37,6 +38,7 @@ class Launch:
     mounts: list[tuple[str, str]] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     uid: int | None = None
+    gids: list[int] = field(default_factory=list)
     filter: str = ""
     session: bool = False
 
