@@ -230,7 +230,7 @@ class LocalEngine:
         return NodeInfo(
             name=self.name,
             slots=self._slots,
-            free_slots=self._slots - sum(each.cpu_slots for each in limits),
+            free_slots=max(0.0, self._slots - sum(each.cpu_slots for each in limits)),
             memory_bytes=self._memory,
             isolated=self._is_isolated,
             reason=self.machine.reason or ("" if self._is_isolated else "it was switched off"),

@@ -140,7 +140,7 @@ class Books:
         return NodeInfo(
             name=member.name,
             slots=slots,
-            free_slots=slots - sum(each.cpu_slots for each in taken),
+            free_slots=max(0.0, slots - sum(each.cpu_slots for each in taken)),
             memory_bytes=memory,
             isolated=member.isolated,
             reason=member.reason,
