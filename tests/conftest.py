@@ -57,6 +57,7 @@ _STORES = {
     "folder_store": "folder",
     "ministack_store": "s3",
     "moto_store": "s3-moto",
+    "swift": "swift",
     "swift_store": "swift",
     "nodes_store": "nodes",
 }
@@ -96,11 +97,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "database" in chosen or "database_url" in chosen:
             which = chosen.get("database") or chosen["database_url"]
             item.user_properties.append(("database", which))
+        stores = {store for fixture, store in _STORES.items() if fixture in names}
         if "objects" in chosen:
-            item.user_properties.append(("store", chosen["objects"]))
-        for fixture, store in _STORES.items():
-            if fixture in names:
-                item.user_properties.append(("store", store))
+            stores.add(_STORES.get(chosen["objects"], chosen["objects"]))
+        item.user_properties.extend(("store", store) for store in sorted(stores))
         params = {name: value for name, value in chosen.items() if name in _KINDS}
         if is_repeated(item, map(str, params.values())):
             item.add_marker(pytest.mark.slow)

@@ -19,6 +19,7 @@ from millpond.storage.nodes.tables import object_claim
 log = logging.getLogger("millpond.storage")
 
 ATOMIC = "atomic"
+UNTRIED = "it could not be tried"
 
 _WRITERS, _ROUNDS = 8, 4
 _PREFIX = "races/"
@@ -140,7 +141,7 @@ def known_race(database: Database, name: str, objects: Racer) -> str:
     try:
         shown = race(objects)
     except MillpondError as fault:
-        return f"it could not be tried: {fault.message}"  # And is tried at the next start.
+        return f"{UNTRIED}: {fault.message}"  # And is tried at the next start.
     database.change(lambda tx: store.put_fact(tx, fact, shown))
     if shown != ATOMIC:
         log.warning("The S3 service is not atomic: %s; the database decides", shown)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from millpond.ground.errors import MillpondError
 from millpond.ground.findings import Finding
-from millpond.storage.claims import ATOMIC
+from millpond.storage.claims import ATOMIC, UNTRIED
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.values import StoreHealth
 from millpond.storage.port import ObjectStore
@@ -13,8 +13,10 @@ from millpond.storage.s3 import S3Store
 
 def look_at_objects(objects: ObjectStore) -> Iterator[Finding]:
     """Tell what is special about a store beyond that it answers."""
-    if isinstance(objects, S3Store) and objects.race:
-        yield _race(objects.race)
+    if isinstance(objects, S3Store):
+        yield from _bucket(objects)
+        if objects.race:
+            yield _race(objects.race)
     if isinstance(objects, NodeStore):
         try:
             health = objects.database.read(objects.ledger.health)
@@ -24,9 +26,23 @@ def look_at_objects(objects: ObjectStore) -> Iterator[Finding]:
             yield from _copies(health)
 
 
+def _bucket(objects: S3Store) -> Iterator[Finding]:
+    try:
+        next(objects.list(""), None)
+    except MillpondError as fault:  # One object that is not there says nothing of the bucket.
+        yield Finding("bucket", "fault", fault.message, fault.next_step)
+
+
 def _race(shown: str) -> Finding:
     if shown == ATOMIC:
         return Finding("conditional writes", "ok", "the service lets one writer create a key")
+    if shown.startswith(UNTRIED):
+        return Finding(
+            "conditional writes",
+            "warning",
+            f"the database decides who creates a key. Whether the service can is unknown: {shown}",
+            "Mend what it says; the next start of the server tries it again.",
+        )
     return Finding(
         "conditional writes",
         "ok",

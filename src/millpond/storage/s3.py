@@ -14,6 +14,7 @@ from uuid import uuid4
 from millpond.ground.errors import BusyError, ConflictError
 from millpond.storage.claims import Claims
 from millpond.storage.port import Method, ObjectInfo, check_key, is_there, not_found
+from millpond.storage.refusals import explain, is_silent, lacks_bucket, reason_of
 
 log = logging.getLogger("millpond.storage")
 
@@ -122,14 +123,14 @@ class S3Store:
     def stat(self, key: str) -> ObjectInfo:
         """Ask for the head."""
         with self._told(key):
-            return ObjectInfo(key, int(self._lib.head(self._store, self._name(key))["size"]))
+            return ObjectInfo(key, int(self._head(self._name(key))["size"]))
 
     def exists(self, key: str) -> bool:
         """Ask for the head."""
         name = self._name(key)
         try:
             with self._told(key, missing=False):
-                self._lib.head(self._store, name)
+                self._head(name)
         except FileNotFoundError:
             return False
         return True
@@ -175,6 +176,16 @@ class S3Store:
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
+    def _head(self, name: str) -> Any:
+        try:
+            return self._lib.head(self._store, name)
+        except FileNotFoundError:
+            raise
+        except self._fault as fault:
+            if is_silent(fault):
+                self._lib.get(self._store, name)  # Is refused too, and told why.
+            raise
+
     def _put_claimed(self, claims: Claims, key: str, data: bytes | BinaryIO) -> int:
         check_key(key)
         if self.exists(key) or not claims.take(key, self):
@@ -202,20 +213,20 @@ class S3Store:
         try:
             yield
         except FileNotFoundError as fault:
+            if lacks_bucket(fault):
+                raise self._failed(fault, key) from fault
             if not missing:
                 raise
             raise not_found(key) from fault
         except self._taken as fault:
             raise is_there(key) from fault
         except self._fault as fault:
-            # It names addresses, keys and the bucket, which callers are not told.
-            log.warning("The object store failed", extra={"reason": str(fault), "key": key})
-            raise BusyError(
-                "The object store does not answer as it should.",
-                next_step="Try again; if it goes on, have an administrator check the store and its"
-                " keys with `millpond doctor` on the server: its log tells what the store said.",
-                retry_after_seconds=5.0,
-            ) from fault
+            raise self._failed(fault, key) from fault
+
+    def _failed(self, fault: Exception, key: str) -> BusyError:
+        # It names addresses, keys and the bucket, which callers are not told.
+        log.warning("The object store failed", extra={"reason": reason_of(fault), "key": key})
+        return explain(fault)
 
 
 class _Counted(io.RawIOBase):
