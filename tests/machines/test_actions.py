@@ -21,7 +21,9 @@ from millpond.ground.errors import (
 )
 from millpond.ground.tls import Peer
 from millpond.machines import actions, heartbeats, joining
+from millpond.machines.authority import serial_of
 from millpond.machines.tables import node, node_token
+from millpond.storage.database import Transaction
 
 
 def refused(kind: type[Exception], room: Room, **more: Any) -> Any:
@@ -318,11 +320,12 @@ def test_a_node_with_tasks_or_last_copies_goes_only_by_force(room: Room) -> None
 def test_a_revoked_certificate_is_good_for_nothing(room: Room) -> None:
     peer = room.up()
     revoke = lambda serial: room.change(  # noqa: E731
-        lambda tx: actions.revoke_certificate(
-            tx, room.root, room.cluster, "owl", serial, "Its disk was stolen."
+        lambda tx: actions.revoke_certificates(
+            tx, room.root, room.cluster, "owl", "Its disk was stolen.", serial=serial
         )
     )
-    assert revoke(peer.serial.lower()).revoked_at is not None
+    [revoked] = revoke(peer.serial.lower())
+    assert revoked.revoked_at is not None
     assert room.revoked() == [peer.serial]
     assert room.cluster.revoked.holds(peer.serial)
     with pytest.raises(NotAllowedError, match="revoked: Its disk was stolen") as caught:
@@ -352,6 +355,46 @@ def test_a_renewed_certificate_counts_and_the_one_before_stays_good(room: Room) 
     with room.database.reading() as tx:
         held = actions.get_node(tx, room.root, room.cluster, "owl").certificates
     assert {one.serial for one in held} == {peer.serial, new.serial}
+
+
+def renew(room: Room, peer: Peer) -> Peer:
+    """Renew a certificate as the door does."""
+
+    def change(tx: Transaction) -> str:
+        heartbeats.check_member(tx, peer, lock=True)
+        return joining.renew_certificate(tx, room.cluster, peer.name, request_pem())
+
+    return Peer("node", peer.name, serial_of(room.change(change).encode()))
+
+
+@pytest.mark.parametrize("named", ["first", "renewed", "none"])
+def test_all_certificates_of_a_node_are_revoked_together(room: Room, named: str) -> None:
+    peer, kite = room.up(), room.up("kite")
+    renewed = renew(room, peer)
+    serial = {"first": peer.serial, "renewed": renewed.serial, "none": ""}[named]
+    found = room.change(
+        lambda tx: actions.revoke_certificates(
+            tx, room.root, room.cluster, "owl", "Stolen.", serial=serial
+        )
+    )
+    serials = {peer.serial, renewed.serial}
+    assert {one.serial for one in found} == set(room.revoked()) == serials
+    for each in (peer, renewed):
+        with pytest.raises(NotAllowedError, match="revoked: Stolen"):
+            room.beat(each)
+    room.beat(kite)
+
+
+def test_whoever_renews_while_all_are_revoked_gets_nothing_good(room: Room) -> None:
+    peer = room.up()
+    with ThreadPoolExecutor(4) as pool:
+        renewals = [pool.submit(renew, room, peer) for _ in range(3)]
+        room.change(
+            lambda tx: actions.revoke_certificates(tx, room.root, room.cluster, "owl", "Stolen.")
+        )
+        renewals += [pool.submit(renew, room, peer) for _ in range(3)]
+    made = [each.result() for each in renewals if each.exception() is None]
+    assert {each.serial for each in (peer, *made)} == set(room.revoked())
 
 
 def test_heartbeats_of_another_version_or_hour_are_refused_and_people_see_why(room: Room) -> None:
@@ -417,7 +460,7 @@ def test_only_administrators_look_and_change(room: Room) -> None:
         lambda tx: actions.drain_node(tx, ana, cluster, "owl"),
         lambda tx: actions.set_node(tx, ana, cluster, "owl", slots_most=1),
         lambda tx: actions.remove_node(tx, ana, cluster, "owl"),
-        lambda tx: actions.revoke_certificate(tx, ana, cluster, "owl", "AB", "x"),
+        lambda tx: actions.revoke_certificates(tx, ana, cluster, "owl", "x"),
         lambda tx: joining.make_join_token(tx, ana, cluster),
     ]
     for call in calls:

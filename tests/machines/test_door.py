@@ -51,9 +51,7 @@ def test_a_revoked_certificate_is_refused_on_every_route(room: Room, peer: Peer)
     caller = door(room, peer, routers=[router])
     assert caller.send("POST", "/door/v1/objects/find").json() == {"found": 1}
     room.change(
-        lambda tx: actions.revoke_certificate(
-            tx, room.root, room.cluster, "owl", peer.serial, "Stolen."
-        )
+        lambda tx: actions.revoke_certificates(tx, room.root, room.cluster, "owl", "Stolen.")
     )
     for path in ("heartbeat", "renew", "objects/find"):
         answer = caller.send("POST", f"/door/v1/{path}", {})

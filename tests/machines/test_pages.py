@@ -58,12 +58,13 @@ def test_one_node_is_shown_changed_drained_and_removed(node_site: NodeSite) -> N
 
 def test_a_certificate_is_revoked_on_the_page(node_site: NodeSite) -> None:
     node_site.add("owl")
-    with node_site.client() as client:
-        serial = client.nodes.get("owl").node.serial
     with node_site.site.browser("root") as browser:
-        path = f"/admin/nodes/owl/certificates/{serial}/revoke"
+        path = "/admin/nodes/owl/certificates/revoke"
+        assert "Revoke its certificates" in text_of(browser.get("/admin/nodes/owl"))
         assert browser.post(path).status_code == 303
-        assert "root revoked it by the portal" in text_of(browser.get("/admin/nodes/owl"))
+        shown = text_of(browser.get("/admin/nodes/owl"))
+        assert "root revoked it by the portal" in shown
+        assert "Revoke its certificates" not in shown
 
 
 def test_a_token_is_shown_once_and_an_order_leads_to_its_work(node_site: NodeSite) -> None:

@@ -185,7 +185,7 @@ def test_a_node_is_looked_after_by_the_sdk(node_site: NodeSite) -> None:
         found = [one["state"] for one in health["findings"] if one["name"] == "node owl"]
         assert found == ["warning"]
         serial = client.nodes.get("owl").node.serial
-        assert client.nodes.revoke("owl", serial, "Stolen.").reason == "Stolen."
+        assert client.nodes.revoke("owl", "Stolen.", serial=serial)[0].reason == "Stolen."
         assert client.nodes.remove("owl").state == "removed"
         assert client.nodes.list() == []
         assert [one.state for one in client.nodes.list(removed=True)] == ["removed"]

@@ -95,11 +95,17 @@ class NodesRoom(Room):
         path = place("nodes", name) + ("?force=true" if force else "")
         return decode(Node, self._transport.delete(path))
 
-    def revoke(self, name: str, serial: str, reason: str) -> Certificate:
-        """Take a certificate of a node no more."""
+    def revoke(self, name: str, reason: str, *, serial: str = "") -> Sequence[Certificate]:
+        """Take no certificate of a node any more; give those that were good until now.
+
+        Args:
+            name: of the node.
+            reason: why, for the record.
+            serial: number of one that it must have, so that no other node is meant.
+        """
         body = {"serial": serial, "reason": reason}
         path = place("nodes", name, "certificates", "revoke")
-        return decode(Certificate, self._transport.make(path, body))
+        return [decode(Certificate, one) for one in self._transport.make(path, body)]
 
     def sources(self) -> Sequence[SourceInfo]:
         """List the ways to get machines, and what a machine must know before it is added."""

@@ -1,5 +1,6 @@
 """What administrators can do with nodes: look, drain, resume, set, remove, revoke."""
 
+from dataclasses import replace
 from typing import Any
 
 from millpond.audit.actions import note
@@ -248,35 +249,50 @@ def _check_removable(tx: Transaction, cluster: Cluster, row: NodeRow) -> None:
         )
 
 
-def revoke_certificate(
-    tx: Transaction, actor: Actor, cluster: Cluster, name: str, serial: str, reason: str
-) -> Certificate:
-    """Take no certificate of this number any more, as when its key was stolen.
+def revoke_certificates(
+    tx: Transaction, actor: Actor, cluster: Cluster, name: str, reason: str, *, serial: str = ""
+) -> list[Certificate]:
+    """Take no certificate of a node any more, as when its key was stolen.
+
+    All that are still good go, not one alone: whoever held its key may have had others made.
+
+    Args:
+        tx: the transaction.
+        actor: who revokes them.
+        cluster: whose node it is.
+        name: of the node.
+        reason: why, for the record.
+        serial: number of the one that is meant; the node must have it. Empty for any.
+
+    Returns:
+        Those that were revoked now, the newest first.
 
     Raises:
         NotFoundError: the node has none of this number.
-        ConflictError: it was revoked before.
+        ConflictError: all were revoked before.
     """
     require(tx, actor, "node.write")
     found_node(tx, name, lock=True, is_removed_good=True)
-    held = store.find_certificate(tx, serial.upper())
-    if held is None or held.node != name:
+    held = store.find_certificate(tx, serial.upper()) if serial else None
+    if serial and (held is None or held.node != name):
         raise NotFoundError(
             f"{name} has no certificate {serial[:64]!r}.",
             next_step=f"See its certificates with `millpond node show {name}`.",
         )
-    if not store.revoke(tx, store.of_serial(held.serial), reason):
+    good = store.list_good(tx, name)
+    if not good:
         raise ConflictError(
-            "This certificate was revoked before.",
+            f"The certificates of {name} were revoked before, or have ended.",
             next_step=f"A new one comes by joining again: `millpond node remove {name}`, then"
             f" `millpond node token --name {name}`.",
         )
-    tell(tx, name, "revoked", f"{actor.name} revoked the certificate {held.serial}: {reason}")
-    note(tx, actor, "node.certificate.revoked", f"node/{name}", after={"serial": held.serial})
+    store.revoke(tx, store.of_node(name), reason)
+    serials = [one.serial for one in good]
+    what = "certificate" if len(serials) == 1 else "certificates"
+    tell(tx, name, "revoked", f"{actor.name} revoked the {what} {', '.join(serials)}: {reason}")
+    note(tx, actor, "node.certificate.revoked", f"node/{name}", after={"serials": serials})
     tx.after_commit(cluster.revoked.refresh)
-    changed = store.find_certificate(tx, held.serial)
-    assert changed is not None  # noqa: S101 - it was there a moment ago.
-    return changed
+    return [replace(one, revoked_at=tx.now, reason=reason) for one in good]
 
 
 def _changed(tx: Transaction, cluster: Cluster, name: str, *, is_member: bool = True) -> Node:

@@ -1,9 +1,9 @@
 """Pages of nodes, for site administrators."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from millpond.ground.errors import InvalidError, MillpondError
@@ -27,7 +27,6 @@ _NODES = "/admin/nodes"
 _ONE = _NODES + "/{node}"
 _SHOWN_STATUSES = (409, 422)
 NAV = (NavItem("Nodes", _NODES, icon="server-2", permission="node.read", place="admin", order=12),)
-_Serial = Annotated[str, Path(pattern=r"^[0-9A-Fa-f]{1,64}$")]
 
 
 def pages(portal: Portal, cluster: Cluster, *, links: Mapping[str, str] | None = None) -> APIRouter:
@@ -190,13 +189,12 @@ def _add_changes(
             return _show(portal, visit, cluster, node, links, 409, stuck=fault)
         return portal.go(visit, _NODES, f"{node} is removed.")
 
-    @router.post(_ONE + "/certificates/{serial}/revoke", **page("node.write"))
-    def revoke_certificate(visit: VisitIn, node: NodeName, serial: _Serial) -> Response:
-        """Take a certificate no more."""
-        asked = RevokeRequest(serial=serial, reason=f"{visit.actor.name} revoked it by the portal.")
-        visit.change(
-            lambda tx: actions.revoke_certificate(
-                tx, visit.actor, cluster, node, asked.serial, asked.reason
-            )
+    @router.post(_ONE + "/certificates/revoke", **page("node.write"))
+    def revoke_certificates(visit: VisitIn, node: NodeName) -> Response:
+        """Take no certificate of a node any more."""
+        asked = RevokeRequest(reason=f"{visit.actor.name} revoked it by the portal.")
+        revoked = visit.change(
+            lambda tx: actions.revoke_certificates(tx, visit.actor, cluster, node, asked.reason)
         )
-        return portal.go(visit, f"{_NODES}/{node}", "That certificate is good for nothing now.")
+        said = "Its certificate is" if len(revoked) == 1 else f"Its {len(revoked)} certificates are"
+        return portal.go(visit, f"{_NODES}/{node}", f"{said} good for nothing now.")

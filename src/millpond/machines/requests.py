@@ -68,9 +68,9 @@ class NodePatch(_Request):
 
 
 class RevokeRequest(_Request):
-    """Take a certificate no more."""
+    """Take a node's certificates no more; ``serial`` is one that it must have."""
 
-    serial: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{1,64}$")]
+    serial: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{0,64}$")] = ""
     reason: Annotated[str, Field(min_length=1, max_length=300)]
 
 

@@ -166,10 +166,10 @@ def _add_changing(router: APIRouter, cluster: Cluster) -> None:
         return call.change(lambda tx: work.remove_node(tx, call.actor, cluster, node, force=force))
 
     @router.post(_ONE + "/certificates/revoke", **needs("node.write"))
-    def revoke_certificate(call: CallIn, node: NodeName, body: RevokeRequest) -> Certificate:
-        """Take a certificate of a node no more, as when its key was stolen."""
+    def revoke_certificates(call: CallIn, node: NodeName, body: RevokeRequest) -> list[Certificate]:
+        """Take no certificate of a node any more, as when its key was stolen; gives them."""
         return call.make(
-            lambda tx: actions.revoke_certificate(
-                tx, call.actor, cluster, node, body.serial, body.reason
+            lambda tx: actions.revoke_certificates(
+                tx, call.actor, cluster, node, body.reason, serial=body.serial
             )
         )

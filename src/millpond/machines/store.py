@@ -157,6 +157,17 @@ def list_certificates(tx: Transaction, name: str, limit: int = 20) -> list[Certi
     return [Certificate(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
 
 
+def list_good(tx: Transaction, name: str) -> list[Certificate]:
+    """Give all certificates of a node that were not revoked and have not ended, newest first."""
+    column = node_certificate.c
+    query = (
+        sa.select(node_certificate)
+        .where(column.node == name, column.revoked_at.is_(None), column.expires_at > tx.now)
+        .order_by(column.issued_at.desc(), column.serial)
+    )
+    return [Certificate(**row._mapping) for row in tx.rows(query)]  # noqa: SLF001 - its public name.
+
+
 def revoke(tx: Transaction, condition: sa.ColumnElement[bool], reason: str) -> int:
     """Revoke certificates that were not yet; give how many."""
     chosen = condition & node_certificate.c.revoked_at.is_(None)
@@ -167,11 +178,6 @@ def revoke(tx: Transaction, condition: sa.ColumnElement[bool], reason: str) -> i
 def of_node(name: str) -> sa.ColumnElement[bool]:
     """Choose all certificates of a node."""
     return node_certificate.c.node == name
-
-
-def of_serial(serial: str) -> sa.ColumnElement[bool]:
-    """Choose one certificate."""
-    return node_certificate.c.serial == serial
 
 
 def list_revoked(tx: Transaction) -> list[str]:

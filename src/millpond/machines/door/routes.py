@@ -45,7 +45,7 @@ def routes(cluster: Cluster, listeners: Sequence[Listener] = ()) -> APIRouter:
         peer = _peer_of(request)
 
         def change(tx: Transaction) -> str:
-            heartbeats.check_member(tx, peer)
+            heartbeats.check_member(tx, peer, lock=True)
             return joining.renew_certificate(tx, cluster, peer.name, asked.csr)
 
         authority = cluster.authority.pem.decode()
