@@ -342,16 +342,22 @@ def remove_node(call: Call, name: str, force: bool, yes: bool) -> None:
 
 @node.command("revoke")
 @_name
-@click.argument("serial")
+@click.argument("serial", default="")
 @click.option("--reason", required=True, help="Why, for the record.")
 @yes_option
 @shared
-def revoke_certificate(call: Call, name: str, serial: str, reason: str, yes: bool) -> None:
-    """Take the certificate SERIAL of the node NAME no more, as when its key was stolen."""
-    call.confirm(f"Revoke {serial}? The node is cut off if it uses it.", yes=yes)
+def revoke_certificates(call: Call, name: str, serial: str, reason: str, yes: bool) -> None:
+    """Take no certificate of the node NAME any more, as when its key was stolen.
+
+    All that are still good go together, since whoever held the key may have had others made.
+    SERIAL may name one of them, so that no other node is meant.
+    """
+    call.confirm(f"Revoke all certificates of {name!r}? The node is cut off at once.", yes=yes)
     with call.client() as client:
-        found = client.nodes.revoke(name, serial, reason)
-    call.say(f"{found.serial} is revoked.", found)
+        found = client.nodes.revoke(name, reason, serial=serial)
+    serials = ", ".join(one.serial for one in found)
+    said = f"{serials} {'is' if len(found) == 1 else 'are'} revoked."
+    call.say(f"{said} To let it in again: `millpond node remove {name}`, then join it.", found)
 
 
 def read_labels(texts: tuple[str, ...]) -> dict[str, str]:
