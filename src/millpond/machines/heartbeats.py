@@ -97,13 +97,18 @@ def note_heartbeat(
     return answer
 
 
-def check_member(tx: Transaction, peer: Peer) -> NodeRow:
+def check_member(tx: Transaction, peer: Peer, *, lock: bool = False) -> NodeRow:
     """Give the node that a certificate is of.
+
+    Args:
+        tx: the transaction.
+        peer: who it is, by its certificate.
+        lock: whether nobody may revoke the certificate until the transaction ends.
 
     Raises:
         NotAllowedError: the certificate was revoked or is unknown, or the node was removed.
     """
-    row = store.find(tx, peer.name)
+    row = store.find(tx, peer.name, lock=lock)
     held = store.find_certificate(tx, peer.serial)
     if held is not None and held.revoked_at is not None:
         raise revoked_error(peer.name, held.reason)
