@@ -40,7 +40,7 @@ from millpond.ground.errors import BusyError, MillpondError, NotFoundError
 from millpond.ground.logs import set_up_logs
 from millpond.machines.authority import RENEW_DAYS, make_key, make_request
 from millpond.machines.files import DEFAULT_FOLDER, NodeConfig, NodeFiles
-from millpond.machines.meters import Sampler, count_gpus
+from millpond.machines.meters import Sampler
 from millpond.machines.pulse import Pulse, Rhythm
 from millpond.machines.resources import cache_bytes, listen, open_disk
 from millpond.machines.supervising import (
@@ -94,7 +94,6 @@ class Node:
         self._engine = self._make_engine()
         self._tasks = TaskMeter(self._engine.held)
         stack.callback(self._engine.close)
-        self._gpus = count_gpus()
         self._pulse = self._make_pulse()
         self._data_port = self._serve_data(peers)
         news = News(self._door, self._transfer.token_of)
@@ -186,7 +185,7 @@ class Node:
             slots=here.slots,
             cores=float(len(os.sched_getaffinity(0))),
             memory_bytes=here.memory_bytes,
-            gpus=self._gpus,
+            gpus=here.gpus,
             python=platform.python_version(),
             isolated=here.isolated,
             reason=here.reason,

@@ -415,7 +415,16 @@ def test_a_third_task_waits_in_the_queue_until_a_card_is_free(bench, engine):
 
 def test_a_task_with_a_card_never_waits_in_the_slot_of_another(bench):
     node = NodeInfo(
-        "n1", 4, 0, 1 << 40, isolated=True, reason="", gpus=2, free_gpus=2, takes_ahead=True
+        "n1",
+        4,
+        0,
+        1 << 40,
+        isolated=True,
+        reason="",
+        free_memory_bytes=1 << 40,
+        gpus=2,
+        free_gpus=2,
+        takes_ahead=True,
     )
     ahead = Ahead()
     done = TaskReport("run/step/0/1", "done", 0, "", None, "n1", isolated=True, wall_seconds=1)

@@ -125,12 +125,6 @@ class Sampler:
         return self._gpus
 
 
-def count_gpus() -> int:
-    """Count the graphics cards that tasks could use."""
-    program = shutil.which("nvidia-smi")
-    return len(_ask_nvidia(program)) if program else 0
-
-
 def _ask_nvidia(program: str) -> list[dict[str, Any]]:
     command = [program, f"--query-gpu={_GPU_QUERY}", "--format=csv,noheader,nounits"]
     try:
