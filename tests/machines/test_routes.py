@@ -5,9 +5,11 @@ import os
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.conftest import free_port
 from tests.machines.conftest import METERS, NodeSite
@@ -105,6 +107,31 @@ def test_guessing_tokens_is_slowed_down(node_site: NodeSite, tmp_path: Path) -> 
         _guess(wrong, 30)
     with node_site.client() as client:
         assert client.nodes.list() == []
+
+
+def _guess_from(node_site: NodeSite, address: str, tries: int) -> int:
+    """Try tokens for the name owl from another address; give how many tries were looked at."""
+    body = {
+        "token": "mpj_wrong." + "0" * 16,
+        "name": "owl",
+        "csr": "",
+        "version": "1",
+        "sent_at": datetime.now(UTC).isoformat(),
+        "facts": {"slots": 1, "cores": 1, "memory_bytes": 1, "python": "3.11", "address": address},
+    }
+    transport = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(transport=transport, base_url=node_site.site.url) as http:
+        codes = [http.post("/api/v1/nodes/join", json=body).status_code for _ in range(tries)]
+    return codes.count(403)
+
+
+def test_guessing_from_elsewhere_keeps_no_machine_out(node_site: NodeSite, tmp_path: Path) -> None:
+    """A stranger who knows a node's name stops nobody but themselves."""
+    looked_at = [_guess_from(node_site, f"127.0.0.{last}", 9) for last in range(2, 16)]
+    assert set(looked_at) == {8}
+    join_here(wanted(node_site, tmp_path / "node"), print)
+    with node_site.client() as client:
+        assert [one.name for one in client.nodes.list()] == ["owl"]
 
 
 def test_a_machine_is_added_by_a_job_whose_lines_are_followed(node_site: NodeSite) -> None:

@@ -1,5 +1,6 @@
 """The REST routes of nodes, for site administrators; and the one by which machines join."""
 
+import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -31,7 +32,7 @@ from millpond.web.frame import AnyoneIn, CallIn, PageIn, needs, open_route
 _NODES, _ONE = "/nodes", "/nodes/{node}"
 NodeName = Annotated[str, Path(pattern=r"^[a-z0-9-]+$", max_length=40)]
 JobId = Annotated[str, Path(pattern=r"^job_[0-9a-z]+$", max_length=40)]
-_ADDRESS_MOST = 64
+_PLACE_MOST = 64
 
 
 def routes(cluster: Cluster) -> APIRouter:
@@ -64,7 +65,7 @@ def _add_joining(router: APIRouter, cluster: Cluster) -> None:
     def join(call: AnyoneIn, body: JoinRequest) -> Joined:
         """Join as a node, with a token that is good once; made for `millpond node join`."""
         address = call.request.client.host if call.request.client else ""
-        place = (f"node {body.name}"[:_ADDRESS_MOST], f"join {address}"[:_ADDRESS_MOST])
+        place = _place_of(body.name, address)
         call.change(lambda tx: count_try(tx, *place))
 
         def change(tx: Transaction) -> Joined:
@@ -82,6 +83,16 @@ def _add_joining(router: APIRouter, cluster: Cluster) -> None:
             return joined
 
         return call.change(change)
+
+
+def _place_of(name: str, address: str) -> tuple[str, str]:
+    """Give what tries to join are counted by: the address, and the name from that address alone.
+
+    A name has no count of its own over all addresses, as a person's has: a token can't be guessed,
+    and strangers who know a node's name would keep it out.
+    """
+    pair = hashlib.sha256(f"{address}\0{name}".encode(errors="surrogatepass")).hexdigest()
+    return f"node {pair}"[:_PLACE_MOST], f"join {address}"[:_PLACE_MOST]
 
 
 def _add_work(router: APIRouter, cluster: Cluster) -> None:
