@@ -13,10 +13,13 @@ import pytest
 
 from millpond.client import cli as door
 from millpond.client import exits
+from millpond.client.call import Call
+from millpond.client.commands.nodes import split_port
 from millpond.ground import errors
 from millpond.ground.errors import MillpondError
 
 ROOT = Path(__file__).parents[2]
+INVALID = errors.InvalidError("Wrong.", next_step="Mend it.")
 
 
 def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -113,9 +116,59 @@ def test_harm_is_not_done_where_nobody_can_be_asked(path: tuple[str, ...], capfd
     assert "--yes" in capfd.readouterr().err
 
 
-def test_an_unknown_command_is_named(capfd: Any) -> None:
-    assert door.run(["rum"]) == exits.WRONG_USE
-    assert "rum" in capfd.readouterr().err
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("rum", "No such command 'rum'. Did you mean 'run'?"),
+        ("nodes", "No such command 'nodes'. Did you mean 'node'?"),
+        ("health", "No such command 'health'. Did you mean 'system health'?"),
+        ("zzz", "No such command 'zzz'.\n"),
+    ],
+)
+def test_an_unknown_command_is_named_with_the_one_that_was_meant(
+    word: str, said: str, capfd: Any
+) -> None:
+    assert door.run([word]) == exits.WRONG_USE
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://a", "http://:x", "http://[::"])
+def test_an_address_that_is_none_is_told_as_such(
+    url: str, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLPOND_TOKEN", "mp_any")
+    assert door.run(["project", "list", "--url", url]) == exits.exit_code(INVALID)
+    said = capfd.readouterr().err
+    assert f"{url!r} is no address of a server." in said
+    assert "such as https://HOST:8787" in said
+
+
+def test_a_change_that_names_nothing_is_refused(capfd: Any) -> None:
+    assert door.run(["node", "set", "owl"]) == exits.exit_code(INVALID)
+    assert "Nothing was named to change of owl." in capfd.readouterr().err
+
+
+def test_what_is_told_of_machines_has_colours_only_for_people(capfd: Any) -> None:
+    call = Call(as_json=False, project=None, url=None)
+    call.tell(" reach  \x1b[2J gone", "failed  ", None)
+    call.tell(" reach", "failed  ", "red")
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == "failed   reach  \\x1b[2J gone", "others' words move no cursor"
+    assert "\\x1b" not in said[1], "our own colours are not shown as text"
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("owl", ("owl", 0)),
+        ("owl:2222", ("owl", 2222)),
+        ("[fd00::7]:2222", ("fd00::7", 2222)),
+        ("fd00::7", ("fd00::7", 0)),
+        ("owl:x", ("owl:x", 0)),
+    ],
+)
+def test_a_machine_may_be_named_with_its_port(text: str, split: tuple[str, int]) -> None:
+    assert split_port(text) == split
 
 
 def test_no_server_is_told_with_the_next_step(capfd: Any) -> None:
@@ -141,6 +194,7 @@ def test_no_server_is_told_with_the_next_step(capfd: Any) -> None:
         (["dataset", "push", "/no/such/place"], "does not exist"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
         (["token", "make", "t", "--days", "soon"], "'soon' is not a valid integer"),
+        (["usage", "--since", "soon"], "'soon' is no day; write it like 2026-05-01."),
     ],
 )
 def test_wrong_arguments_are_told(words: list[str], fault: str, capfd: Any) -> None:

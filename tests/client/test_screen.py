@@ -38,6 +38,16 @@ def test_lines_stay_lines_where_that_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("amount", "places", "text"),
+    [(0, 3, "0.000"), (2e-5, 3, "<0.001"), (0.5, 2, "0.50"), (1234.5, 1, "1,234.5")],
+)
+def test_small_amounts_are_less_than_the_least_but_not_naught(
+    amount: float, places: int, text: str
+) -> None:
+    assert screen.amount_text(amount, places) == text
+
+
+@pytest.mark.parametrize(
     ("size", "text"),
     [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (1 << 50, "1024.0 TiB")],
 )

@@ -63,6 +63,10 @@ def test_dead_letter_is_seen_requeued_and_cancelled(client, database):
     assert client.get(f"/api/v1/jobs/{job_id}").json()["reason"] == "Cancelled by root."
     assert client.get("/api/v1/jobs/job_0none").status_code == 404
     assert client.get("/api/v1/jobs", params={"state": "odd"}).status_code == 422
+    other = client.get("/api/v1/jobs/run_1")
+    assert other.status_code == 422
+    assert other.json()["detail"] == "job id: 'run_1' is not formed like one: ^job_[0-9a-z]+$."
+    assert "list" in other.json()["next_step"]
 
 
 def test_requeue_with_the_same_idempotency_key_answers_alike(client, database):

@@ -57,6 +57,8 @@ def test_names_are_made_of_host_names_and_of_addresses() -> None:
         ("::1", True),
         ("-oProxyCommand=x", False),
         ("user@owl", False),
+        ("192.0.2.7:22", False),
+        ("owl:22", False),
         ("owl;reboot", False),
         ("owl owl", False),
         ("", False),

@@ -155,7 +155,9 @@ def test_a_fault_that_stays_ends_the_work_with_the_words(desk: Desk) -> None:
     desk.do()
     found = desk.work(started)
     assert (found.state, found.reason) == ("dead", "The key is refused. Copy it there.")
-    assert found.lines[-1].state == "failed"
+    said = [(line.state, line.text) for line in found.lines]
+    assert said[-1] == ("failed", found.reason)
+    assert said.count(said[-1]) == 1, "once"
 
 
 def test_a_fault_that_may_pass_is_tried_again(desk: Desk) -> None:

@@ -301,6 +301,7 @@ def test_the_command_shows_it(used: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert nodes.splitlines()[1].startswith("node-1")
     one = run(cli, ["usage", "-p", "birds", "--run", used.run_id])
     assert "node-1, node-2" in one.output
+    assert "CPU TIME" in one.output, "hours would all be naught for a short run"
     assert run(cli, ["usage", "--all"]).exit_code != 0
     assert "goes with neither" in str(run(cli, ["usage", "--run", "x", "--all"]).exception)
     nothing = run(cli, ["usage", "-p", "birds", "--since", "2020-01-01", "--until", "2020-01-02"])

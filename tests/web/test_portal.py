@@ -168,6 +168,23 @@ def test_live_events_of_many_places_come_in_one_stream(site):
         assert http.get("/live?place=x", headers={"Accept": ""}).status_code == 422
 
 
+def test_small_amounts_and_times_are_never_naught_nor_powers_of_ten():
+    assert [words.write_duration(s) for s in (0, 0.0004, 0.04, 0.1)] == [
+        "0.0 s",
+        "1 ms",
+        "40 ms",
+        "0.1 s",
+    ]
+    assert [words.write_amount(x) for x in (None, 0, 2.1e-5, 0.25, 1234.5)] == [
+        "\N{EN DASH}",
+        "0.000",
+        "< 0.001",
+        "0.250",
+        "1\u202f234.500",
+    ]
+    assert words.write_amount(0.0003, 2) == "< 0.01"
+
+
 def test_words_for_numbers():
     assert [words.write_size(n) for n in (0, 999, 1500, 2_000_000, None)] == [
         "0 B",

@@ -72,10 +72,17 @@ class Call:
         if not self.as_json:
             click.echo(screen.harmless(text, "\n"))
 
-    def tell(self, text: str) -> None:
-        """Tell something beside the result, to people only, on standard error."""
+    def tell(self, text: str, head: str = "", colour: str | None = None) -> None:
+        """Tell something beside the result, to people only, on standard error.
+
+        Args:
+            text: what; others' words in it cannot move the cursor.
+            head: stands before it, in a colour.
+            colour: of the head; None for none.
+        """
         if not self.as_json:
-            click.echo(screen.harmless(text, "\n"), err=True)
+            shown = click.style(head, fg=colour) if colour else head
+            click.echo(shown + screen.harmless(text, "\n"), err=True)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before harm; where nobody can be asked, ``--yes`` must have been given.
@@ -92,8 +99,19 @@ class Call:
         if not click.confirm(question, err=True):
             raise click.Abort
 
-    def read_secret(self, what: str, *, twice: bool = False) -> str:
+    def read_secret(
+        self,
+        what: str,
+        *,
+        twice: bool = False,
+        otherwise: str = "Type it at the prompt, or pipe it in: it is never an argument.",
+    ) -> str:
         """Read a secret from a prompt, or from standard input when that is no terminal.
+
+        Args:
+            what: it is.
+            twice: whether to ask for it once more.
+            otherwise: what to do when nothing came.
 
         Raises:
             InvalidError: nothing came.
@@ -106,7 +124,7 @@ class Call:
         if not text:
             raise InvalidError(
                 f"No {what.lower()} came on standard input.",
-                next_step="Type it at the prompt, or pipe it in: it is never an argument.",
+                next_step=otherwise,
             )
         return text
 

@@ -1,5 +1,6 @@
 """The command line's door: finds the command, loads only its module, turns errors into words."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -48,6 +49,23 @@ _COMMANDS = {
 }
 
 
+_ELSEWHERE = {
+    "cluster": "node",
+    "health": "system health",
+    "settings": "system settings",
+    "authority": "system authority",
+    "queue": "job",
+    "storage": "system health",
+    "store": "system health",
+    "drain": "node drain",
+    "join": "node join",
+    "metrics": "monitor",
+    "push": "dataset push",
+    "download": "run outputs",
+}
+"""What people look for under another name."""
+
+
 class LazyGroup(click.Group):
     """The top command, which lists its commands without loading them."""
 
@@ -63,6 +81,17 @@ class LazyGroup(click.Group):
         found = importlib.import_module(f"millpond.client.commands.{module}")
         command: click.Command = getattr(found, attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; one that is called otherwise is told."""
+        word = args[0] if args else ""
+        if word and word not in _COMMANDS and not word.startswith("-"):
+            near = difflib.get_close_matches(word, [*_COMMANDS, *_ELSEWHERE], 1)
+            other = _ELSEWHERE.get(near[0], near[0]) if near else ""
+            ctx.fail(f"No such command {word!r}." + (f" Did you mean {other!r}?" if other else ""))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write one line per command."""

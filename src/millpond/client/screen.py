@@ -102,6 +102,12 @@ def size_text(size: float) -> str:
     raise AssertionError
 
 
+def amount_text(value: float, places: int = 3) -> str:
+    """Write an amount with so many places; one that they cannot show is less than the least."""
+    least = 10.0**-places
+    return f"<{least:.{places}f}" if 0 < value < least else f"{value:,.{places}f}"
+
+
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun: 1 seal, 2 seals, 3 entries."""
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"

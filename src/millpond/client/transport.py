@@ -16,7 +16,13 @@ from urllib.parse import quote
 from millpond.client.decoding import decode
 from millpond.client.faults import UnreachableError, error_from
 from millpond.client.trust import Trust, TrustIn, check_fingerprint, explain
-from millpond.ground.errors import BusyError, MillpondError, NotFoundError, NotSignedInError
+from millpond.ground.errors import (
+    BusyError,
+    InvalidError,
+    MillpondError,
+    NotFoundError,
+    NotSignedInError,
+)
 from millpond.ground.ids import new_id
 
 if TYPE_CHECKING:
@@ -244,6 +250,8 @@ class Transport:
                 content=content() if content is not None else None,
                 headers={**self._headers(), **(headers or {})},
             )
+        except httpx.InvalidURL as fault:
+            raise _no_address(self.url) from fault
         except httpx.TransportError as fault:
             raise self._unreachable(fault) from fault
         self._has_answered = True
@@ -274,11 +282,20 @@ class Transport:
     def _unreachable(self, fault: Exception) -> MillpondError:
         if told := explain(self.url, fault, is_pinned=self._is_pinned):
             return told
+        if not self.url.startswith(("http://", "https://")):
+            return _no_address(self.url)
         what = "The connection broke" if self._has_answered else "No server answers"
         return UnreachableError(
             f"{what} at {self.url} ({type(fault).__name__}: {fault}).",
             next_step="Start one with `millpond up`, or give the address: millpond login URL.",
         )
+
+
+def _no_address(url: str) -> InvalidError:
+    return InvalidError(
+        f"{url[:200]!r} is no address of a server.",
+        next_step="Begin it with https:// or http://, such as https://HOST:8787.",
+    )
 
 
 def open_http(url: str, trust: Trust | None) -> "httpx.Client":

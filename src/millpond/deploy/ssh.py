@@ -269,6 +269,9 @@ def check_key(path: Path) -> None:
     reason, step = "", ""
     if not path.is_file():
         reason, step = "is not there", "Give the path of the private key as this host sees it."
+    elif not _may_be_key(path):
+        reason = "is no private key"
+        step = "Give the private key, not the one that ends in .pub."
     elif path.stat().st_mode & 0o077:
         reason = "can be read by other accounts, so SSH does not use it"
         step = f"chmod 600 {path}"
@@ -289,6 +292,15 @@ def check_key(path: Path) -> None:
         raise InvalidError(
             f"The key {path} {reason}.", next_step=step, faults=[Fault("key_file", reason)]
         )
+
+
+def _may_be_key(path: Path) -> bool:
+    """Look only for the words that every private key begins with; nothing else is said of it."""
+    try:
+        with path.open("rb") as file:
+            return b"PRIVATE KEY" in file.readline(100)
+    except OSError:
+        return True  # SSH will say why it cannot be read.
 
 
 def own_key(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from millpond.ground.errors import ConflictError, Fault, InvalidError
@@ -47,9 +48,17 @@ def name_of(text: str) -> str:
 
 def faults_of_address(address: str, field: str = "address") -> list[Fault]:
     """Say what is wrong with the name or address of a machine; never an option of a program."""
-    if _ADDRESS.fullmatch(address):
+    if _ADDRESS.fullmatch(address) and (":" not in address or _is_ipv6(address)):
         return []
     return [Fault(field, "must be a host name or an address, without port or user")]
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(url: str) -> bool:

@@ -56,9 +56,11 @@ def make_add(
 
 
 def give_up(tx: Transaction, job: Job) -> None:
-    """Write down that a machine's work was given up or cancelled."""
+    """Write down that a machine's work was given up or cancelled, unless its last line says so."""
     why = job.reason or "It was cancelled."
-    store.add_line(tx, job.id, "end", "failed", why[:_TEXT_MOST])
+    lines = store.list_lines(tx, job.id, 0)
+    if not (lines and lines[-1].state == "failed" and lines[-1].text == why[:_TEXT_MOST]):
+        store.add_line(tx, job.id, "end", "failed", why[:_TEXT_MOST])
 
 
 class _Work:

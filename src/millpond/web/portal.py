@@ -136,6 +136,7 @@ class Portal:
         )
         self._templates.globals.update(asset=assets.url, warning=warning)
         self._templates.filters.update(
+            amount=words.write_amount,
             duration=words.write_duration,
             json=words.write_json,
             number=words.write_number,

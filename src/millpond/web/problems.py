@@ -62,7 +62,16 @@ _NEXT_STEPS = {
 
 def as_error(fault: RequestValidationError) -> InvalidError:
     """Turn the framework's list of faults into ours, all of them."""
-    faults = [Fault(_field(error.get("loc", ())), _message(error)) for error in fault.errors()]
+    errors = fault.errors()
+    faults = [Fault(_field(error.get("loc", ())), _message(error)) for error in errors]
+    if errors and all(error.get("loc", ("",))[0] == "path" for error in errors):
+        return InvalidError(
+            "; ".join(f"{fault.field.replace('_', ' ')}: {fault.message}" for fault in faults)
+            + ".",
+            next_step="Check how it is spelt: the list of these, on its page or by its command,"
+            " shows the ones there are.",
+            faults=faults,
+        )
     count = f"{len(faults)} faults" if len(faults) != 1 else "one fault"
     return InvalidError(
         f"The request has {count}: "
@@ -143,5 +152,11 @@ def _message(error: dict[str, Any]) -> str:
         return f"not JSON: {reason}"
     if error.get("type") == "extra_forbidden":
         return "there is no such field"
+    if error.get("type") == "string_pattern_mismatch":
+        pattern = error.get("ctx", {}).get("pattern", "")
+        # What stands in an address is no secret; what stands in a body may be one.
+        is_open = error.get("loc", ("",))[0] == "path"
+        what = repr(str(error.get("input", ""))[:80]) if is_open else "it"
+        return f"{what} is not formed like one: {pattern}"
     text = str(error.get("msg", "wrong"))
     return text[:1].lower() + text[1:]

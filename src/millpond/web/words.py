@@ -29,12 +29,22 @@ def write_number(value: float | None) -> str:
     return text.replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def write_amount(value: float | None, places: int = 3) -> str:
+    """Write hours or money with so many places; what they cannot show is less than the least."""
+    if value is None:
+        return NOTHING
+    least = 10.0**-places
+    text = f"< {least:.{places}f}" if 0 < value < least else f"{value:,.{places}f}"
+    return text.replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
 def write_duration(seconds: float | None) -> str:
-    """Write seconds as people say them: ``0.4 s``, ``12 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    """Write seconds as people say them: ``40 ms``, ``0.4 s``, ``3 min 5 s``, ``2 h 10 min``."""
     if seconds is None:
         return NOTHING
     if seconds < 10:  # noqa: PLR2004
-        return f"{seconds:.1f} s"
+        is_short = 0 < seconds < 0.1  # noqa: PLR2004
+        return f"{max(seconds * 1000, 1):.0f} ms" if is_short else f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{whole} s"

@@ -59,8 +59,12 @@ def demo(
             found = _show(call, client, files, output, folder)
         if call.as_json:
             call.say("", {**found, "url": server.url, "data": folder})
-        _tell_address(call, server)
-        if is_ours and not ends and sys.stdout.isatty() and not call.as_json:
+        stays = is_ours and not ends and sys.stdout.isatty() and not call.as_json
+        if stays or not is_ours:
+            _tell_address(call, server)
+        else:
+            call.report(f"Look again: millpond up --data {folder}")
+        if stays:
             call.tell("It stays up; Ctrl-C ends it.")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()

@@ -4,8 +4,6 @@ import sys
 import time
 from collections.abc import Sequence
 
-import click
-
 from millpond.client.call import Call
 from millpond.client.client import Client
 from millpond.client.exits import FailedError
@@ -52,5 +50,4 @@ def follow_all(call: Call, client: Client, started: Sequence[NodeWork]) -> None:
 
 def _tell(call: Call, line: WorkLine) -> None:
     colour = _COLOURS.get(line.state) if sys.stderr.isatty() else None
-    state = click.style(line.state.ljust(8), fg=colour)
-    call.tell(f"{state} {line.name.ljust(12)} {line.text}")
+    call.tell(f" {line.name.ljust(12)} {line.text}", line.state.ljust(8), colour)

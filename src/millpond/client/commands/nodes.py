@@ -22,6 +22,9 @@ from millpond.machines.values import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PORT = click.IntRange(1, 65535)
+_HOW_TO_JOIN = (
+    "Copy the whole command that `millpond node token` shows on the host, or pipe its token in."
+)
 _name = click.argument("name")
 _label = click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Repeatable.")
 
@@ -78,6 +81,13 @@ def _disk(one: Node) -> str:
     return size_text(min(disk.free_bytes for disk in disks)) if disks else "-"
 
 
+def _sandbox(one: Node) -> str | None:
+    if one.facts.isolated:
+        return "works"
+    # A node tells of its sandbox with its first heartbeat.
+    return (one.facts.reason or "none") if one.meters or one.seen_at else "not told yet"
+
+
 @node.command("show")
 @_name
 @shared
@@ -105,7 +115,7 @@ def _facts(found: NodeDetails) -> list[tuple[str, object]]:
         ("load per core", f"{one.meters.load_per_core:.2f}" if one.meters else None),
         ("data disk", one.facts.data_disk),
         ("free on it", size_text(one.store.free_bytes) if one.store else None),
-        ("sandbox", "works" if one.facts.isolated else one.facts.reason or "none"),
+        ("sandbox", _sandbox(one)),
         ("system", f"{one.facts.system}, Python {one.facts.python}"),
         ("labels", ", ".join(f"{key}={value}" for key, value in one.labels.items())),
         ("price an hour", one.price_per_hour or None),
@@ -187,7 +197,7 @@ def join(
     made here and stays here; the server is checked by the token's end before anything is sent.
     """
     is_given = token not in (None, "", "-")
-    given = str(token) if is_given else call.read_secret("Join token")
+    given = str(token) if is_given else call.read_secret("Join token", otherwise=_HOW_TO_JOIN)
     wanted = Wanted(
         url=address.rstrip("/"),
         token=given,
@@ -208,7 +218,7 @@ def join(
 
 
 @node.command("add")
-@click.argument("targets", metavar="[USER@]HOST...", nargs=-1, required=True)
+@click.argument("targets", metavar="[USER@]HOST[:PORT]...", nargs=-1, required=True)
 @click.option("--key", help="Private key to sign in with, a file on the host.")
 @click.option("--port", type=_PORT, default=22, show_default=True, help="Of its SSH server.")
 @click.option("--data-disk", default="", help="Folder there, on a disk of its own, for data.")
@@ -237,7 +247,6 @@ def add_node(
             next_step="Leave --name out, or add them one at a time.",
         )
     given: dict[str, Any] = {
-        "port": port,
         "key_file": str(Path(key).expanduser().absolute()) if key else "",
         "data_disk": data_disk,
         "name": name,
@@ -247,9 +256,20 @@ def add_node(
     with call.client() as client:
         started = []
         for target in targets:
-            user, at, host = target.rpartition("@")
-            started.append(client.nodes.add(host, user=user if at else "root", **given))
+            user, at, rest = target.rpartition("@")
+            host, own_port = split_port(rest)
+            where: dict[str, Any] = {"user": user if at else "root", "port": own_port or port}
+            started.append(client.nodes.add(host, **where, **given))
         follow_all(call, client, started)
+
+
+def split_port(text: str) -> tuple[str, int]:
+    """Take a port off HOST:PORT or [ADDRESS]:PORT, as a list of machines has it; 0 for none."""
+    host, colon, port = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if colon and port.isdigit() and (is_bracketed or ":" not in host):
+        return host.removeprefix("[").removesuffix("]"), int(port)
+    return text, 0
 
 
 @node.command("upgrade")
@@ -289,7 +309,9 @@ def list_sources(call: Call) -> None:
 @_label
 @click.option("--no-labels", is_flag=True, help="Take all labels off.")
 @click.option("--slots", type=click.IntRange(0, 4096), help="At most so many; 0: what it tells.")
-@click.option("--price", type=click.FloatRange(0), help="What an hour of it costs.")
+@click.option(
+    "--price", type=click.FloatRange(0), metavar="AMOUNT", help="What an hour of it costs."
+)
 @shared
 def set_node(
     call: Call,
@@ -301,6 +323,11 @@ def set_node(
 ) -> None:
     """Change labels, slots or price of the node NAME; labels replace those before."""
     wanted = {} if no_labels else read_labels(labels) or None
+    if (wanted, slots, price) == (None, None, None):
+        raise InvalidError(
+            f"Nothing was named to change of {name}.",
+            next_step="Name it: --label KEY=VALUE, --no-labels, --slots N or --price AMOUNT.",
+        )
     with call.client() as client:
         found = client.nodes.set(name, labels=wanted, slots_most=slots, price_per_hour=price)
     call.say(f"{found.name} is changed.", found)

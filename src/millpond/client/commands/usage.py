@@ -1,16 +1,31 @@
 """The command that shows what runs have used."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date
+from typing import Any
 
 import click
 
 from millpond.client.call import Call, shared
-from millpond.client.screen import Column, size_text
+from millpond.client.screen import Column, amount_text, seconds_text, size_text
 from millpond.ground.errors import InvalidError
 from millpond.watch.usage.values import RunUse, StepUse, Usage, UsageBy, UsageRow, Used
 
-_DAY = click.DateTime(["%Y-%m-%d"])
+
+class _Day(click.ParamType[date]):
+    """A day of the calendar."""
+
+    name = "DAY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Read ``2026-05-01``."""
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no day; write it like 2026-05-01.", param, ctx)
+
+
+_DAY = _Day()
 _BY: dict[UsageBy, str] = {
     "day": "days",
     "project": "projects",
@@ -31,8 +46,8 @@ _BY: dict[UsageBy, str] = {
 @shared
 def usage(
     call: Call,
-    since: datetime | None,
-    until: datetime | None,
+    since: date | None,
+    until: date | None,
     by: UsageBy,
     of_all: bool,
     run_id: str | None,
@@ -46,20 +61,15 @@ def usage(
             "--run goes with neither --all, --since nor --until.",
             next_step="Leave those out to see the whole run.",
         )
-    first, last = _day(since), _day(until)
     with call.client() as client:
         if run_id:
             _show_run(call, client.usage.run(run_id))
             return
         if of_all:
-            found = client.usage.site(since=first, until=last)
+            found = client.usage.site(since=since, until=until)
         else:
-            found = client.usage.get(since=first, until=last)
+            found = client.usage.get(since=since, until=until)
     _show(call, found, by)
-
-
-def _day(moment: datetime | None) -> date | None:
-    return moment.date() if moment else None
 
 
 def _show(call: Call, found: Usage, by: UsageBy) -> None:
@@ -79,12 +89,14 @@ def _show(call: Call, found: Usage, by: UsageBy) -> None:
 def _columns(total: Used) -> list[Column]:
     columns: list[Column] = [
         ("TASKS", lambda used: used.tasks),
-        ("CPU HOURS", lambda used: f"{used.cpu_hours:.3f}"),
-        ("TASK HOURS", lambda used: f"{used.task_hours:.3f}"),
-        ("GB HOURS", lambda used: f"{used.memory_gb_hours:.3f}"),
+        ("CPU HOURS", lambda used: amount_text(used.cpu_hours)),
+        ("TASK HOURS", lambda used: amount_text(used.task_hours)),
+        ("GB HOURS", lambda used: amount_text(used.memory_gb_hours)),
     ]
     if total.cost is not None:
-        columns.append(("COST", lambda used: "-" if used.cost is None else f"{used.cost:.2f}"))
+        columns.append(
+            ("COST", lambda used: "-" if used.cost is None else amount_text(used.cost, 2))
+        )
     return columns
 
 
@@ -97,7 +109,13 @@ def _show_run(call: Call, found: RunUse) -> None:
         call.say("", found)
         return
     columns: list[Column] = [("STEP", lambda one: one.step), ("RUNNING", lambda one: one.running)]
-    columns += [(head, _of_used(give)) for head, give in _columns(found.total)]
+    # A run may take seconds: hours would all be naught.
+    times: list[Column] = [
+        ("CPU TIME", lambda used: seconds_text(used.cpu_hours * 3600)),
+        ("TASK TIME", lambda used: seconds_text(used.task_hours * 3600)),
+    ]
+    tasks, _, _, *rest = _columns(found.total)
+    columns += [(head, _of_used(give)) for head, give in (tasks, *times, *rest)]
     columns += [
         ("PEAK MEMORY", lambda one: size_text(one.memory_peak_bytes)),
         ("NODES", lambda one: ", ".join(one.nodes) or "-"),
