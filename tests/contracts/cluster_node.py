@@ -17,6 +17,7 @@ from pathlib import Path
 
 from millpond.engine.cluster.running import NodeRunner, NodeTools
 from millpond.engine.cluster.workers import run_worker
+from millpond.engine.gpus import GpuPlaces
 from millpond.engine.local import LocalEngine
 from millpond.engine.transfer import ObjectTransfer
 from millpond.engine.values import StoredOutput, TaskProgress
@@ -72,6 +73,11 @@ async def work(runner: NodeRunner, identity: Identity, folder: Path) -> None:
         os.environ["NODE_REJOINS"] = ""
 
 
+def _gpu_places() -> GpuPlaces | None:
+    folders = os.environ.get("NODE_GPUS", "")
+    return GpuPlaces(*(Path(each) for each in folders.split(":"))) if folders else None
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO)
     folder, store = Path(os.environ["NODE_FOLDER"]), Path(os.environ["NODE_STORE"])
@@ -88,6 +94,7 @@ def main() -> int:
         slots=float(os.environ["NODE_SLOTS"]),
         name=os.environ["NODE_NAME"],
         takes_ahead=True,
+        gpu_places=_gpu_places(),
     )
     try:
         files = (os.environ[f"NODE_{each}"] for each in ("CERTIFICATE", "KEY", "AUTHORITY"))

@@ -81,8 +81,12 @@ class Cluster:
         port: int = 0,
         *,
         rejoins: bool = False,
+        gpus: str = "",
     ) -> None:
-        """Start a node; one that rejoins does so in the same process, as our workers do."""
+        """Start a node; one that rejoins does so in the same process, as our workers do.
+
+        ``gpus`` names the folders in which it looks for graphics processors, with colons between.
+        """
         identity = self.node_identity(name)
         facts = {
             "FOLDER": self.root / name,
@@ -94,6 +98,7 @@ class Cluster:
             "LIES": json.dumps(lies or {}),
             "PORT": port,
             "REJOINS": "yes" if rejoins else "",
+            "GPUS": gpus,
             "CERTIFICATE": identity.certificate,
             "KEY": identity.key,
             "AUTHORITY": identity.authority,

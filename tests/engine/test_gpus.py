@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from millpond.engine.ahead import Ahead
+from millpond.engine.cluster.books import NodeLimits
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.gpus import Gpu, GpuPlaces, Gpus
 from millpond.engine.local import LocalEngine
@@ -25,6 +26,7 @@ from millpond.ground.errors import BusyError, InvalidError
 CONTRACTS = str(Path(__file__).parents[1] / "contracts")
 sys.path.insert(0, CONTRACTS)
 try:
+    from cluster_rig import Cluster
     from test_engine import Bench, Running, run, wait_until
 finally:
     sys.path.remove(CONTRACTS)
@@ -435,3 +437,39 @@ def test_a_task_with_a_card_never_waits_in_the_slot_of_another(bench):
     plain, carded = (bench.look(gpus, key="run/step/2/1") for gpus in (0, 1))
     assert ahead.choose([Head("p", "u", carded, 0, 0)], [node], {}) is None
     assert ahead.choose([Head("p", "u", plain, 0, 0)], [node], {}) is not None
+
+
+# Nodes.
+
+
+@needs_root
+@pytest.mark.slow
+def test_a_node_gives_what_its_own_engine_has_up_to_what_the_host_allows(tmp_path, rack):
+    rack.fill(3)
+    cluster = Cluster(tmp_path)
+    bench = GpuBench(tmp_path / "bench")
+    try:
+        cluster.start_scheduler()
+        places = rack.places
+        cluster.start_node("n1", 2, gpus=f"{places.devices}:{places.nvidia}:{places.amd}")
+        cluster.start_node("n2", 2)
+        engine = cluster.make_engine(2, limits=lambda _name: NodeLimits(gpus=2))
+        try:
+            assert [(each.gpus, each.free_gpus) for each in engine.nodes()] == [(2, 2), (0, 0)]
+            holder = Running(engine, bench.look(2, wait=60))
+            holder.wait_began()
+            assert engine.nodes()[0].free_gpus == 0
+            with pytest.raises(BusyError):
+                Running(engine, bench.look(1))
+            with pytest.raises(InvalidError, match="gpus asks for 3, and the largest node has 2"):
+                Running(engine, bench.look(3))
+            engine.cancel(holder.spec.key)
+            assert holder.report().outcome == "cancelled"
+            report = run(engine, bench.look(2))
+            assert report.node == "n1"
+            assert {"nvidia0", "nvidia1"} <= set(found(report)["seen"])
+            assert "nvidia2" not in found(report)["seen"]
+        finally:
+            engine.close()
+    finally:
+        cluster.close()
