@@ -49,6 +49,9 @@ name=w5
 root@10.0.0.15 name=W_5 data=mnt key=missing
 root@10.0.0.16 slots=1 slots=2
 root@10 0.0.17
+root@10.0.0.18 name=local
+root@owl.example
+root@Owl.example
 """
     path = tmp_path / "machines"
     path.write_text(text)
@@ -63,21 +66,26 @@ root@10 0.0.17
         "slots=none is no number from 1 to 4096",
         "'data=' has no value",
     ]
-    assert found["line 4"] == ["'Root' is no name of a user"]
+    assert found["line 4"] == [
+        "'Root' is no name of a user",
+        f"key={tmp_path / 'missing'} is no file on this host",
+    ]
     assert found["line 5"] == ["'99999' is no port: 1 to 65535"]
     assert found["line 6"] == ["'name=w5' is no machine: USER@ADDRESS"]
     assert len(found["line 7"]) == 3
     assert found["line 8"] == ["slots= stands there 2 times"]
     assert found["line 9"] == ["'0.0.17' says nothing that is known"]
+    assert found["line 10"] == ["name=local is kept for Millpond itself"]
+    assert found["line 12"] == ["Owl.example stands in line 11 already"]
     assert "line 3: 'data=' has no value" in raised.value.message
 
     path.write_text("# nothing\n")
     with pytest.raises(InvalidError, match="names no machine"):
         read_hosts(path)
-    with pytest.raises(InvalidError, match="cannot be read"):
+    with pytest.raises(InvalidError, match=f"{tmp_path}/none cannot be read: No such file"):
         read_hosts(tmp_path / "none")
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidError, match="cannot be read"):
+    with pytest.raises(InvalidError, match="cannot be read: it is no text"):
         read_hosts(path)
 
 
@@ -135,3 +143,6 @@ def test_what_is_wrong_is_said_in_words_and_by_the_exit_code(
     path.write_text("root@127.0.0.1\n")
     assert bring_up.main([str(path), "--data", "/srv/a b"]) == 2
     assert "no plain path" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bring_up.main([str(path), "--port", "99999"])
+    assert "'99999' is no port: 1 to 65535" in capsys.readouterr().err

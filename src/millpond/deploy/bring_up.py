@@ -21,7 +21,7 @@ from millpond.client.screen import harmless
 from millpond.deploy.doctoring import examine
 from millpond.deploy.ensure import Setup
 from millpond.deploy.host import Host, Plan, find_address, is_root
-from millpond.deploy.hostfile import HostLine, read_hosts
+from millpond.deploy.hostfile import PORT_MOST, HostLine, read_hosts
 from millpond.deploy.judging import PLAIN_PATH, Wanted
 from millpond.deploy.places import CURRENT_MILLPOND, HOST_FOLDER
 from millpond.deploy.ssh import Login, Pins, open_remote, own_key
@@ -273,6 +273,12 @@ def say_end(plan: Plan, client: Client, outcomes: Sequence[Outcome], admin: str,
     )
 
 
+def _port(text: str) -> int:
+    if not (text.isdigit() and 0 < int(text) <= PORT_MOST):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to {PORT_MOST}")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Bring a cluster up; give the exit code."""
     parser = argparse.ArgumentParser(
@@ -284,12 +290,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--doctor", action="store_true", help="say what is wrong with each machine; change nothing"
     )
-    parser.add_argument("--data", type=Path, default=Path(HOST_FOLDER), help="folder of all data")
+    parser.add_argument(
+        "--data", type=Path, default=Path(HOST_FOLDER), metavar="FOLDER",
+        help=f"folder of all data: {HOST_FOLDER}",
+    )  # fmt: skip
     parser.add_argument("--address", default="", help="by which machines and people reach this one")
-    parser.add_argument("--port", type=int, default=8787, help="of the portal")
-    parser.add_argument("--scheduler-port", type=int, default=8786)
-    parser.add_argument("--door-port", type=int, default=8785)
-    parser.add_argument("--wheelhouse", type=Path, default=Path(".dev/wheelhouse"))
+    for name, port, what in (
+        ("port", 8787, "of the portal"),
+        ("scheduler-port", 8786, "by which tasks are handed out"),
+        ("door-port", 8785, "by which machines come in"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=_port, default=port, metavar="PORT", help=f"{what}: {port}"
+        )
+    parser.add_argument(
+        "--wheelhouse", type=Path, default=Path(".dev/wheelhouse"), metavar="FOLDER",
+        help="folder of all that is installed from",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
     given.data = given.data.expanduser().absolute()
     try:

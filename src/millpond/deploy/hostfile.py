@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from millpond.ground.errors import Fault, InvalidError
+from millpond.machines.values import RESERVED_NAMES
 
 _KEYS = ("name", "data", "slots", "key")
 _LABEL = "label."
@@ -15,7 +16,7 @@ _ADDRESS = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:]+\]?"
 )
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-_PORT_MOST = 65535
+PORT_MOST = 65535
 _SLOTS_MOST = 4096
 
 FORM = "USER@ADDRESS[:PORT] [name=NAME] [data=/FOLDER] [slots=N] [key=FILE] [label.KEY=VALUE]"
@@ -60,19 +61,24 @@ def read_hosts(path: Path) -> list[HostLine]:
         InvalidError: it cannot be read, names no machine, or lines are wrong; all are named.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else "it is no text"
         raise InvalidError(
-            f"The list of machines {path} cannot be read: {fault}.",
+            f"The list of machines {path.absolute()} cannot be read: {why}.",
             next_step=f"Give a text file with one machine a line: {FORM}",
         ) from fault
     lines, faults = parse_hosts(text, path.absolute().parent)
     if not lines and not faults:
-        faults = [Fault("line 1", "names no machine")]
+        raise InvalidError(
+            f"The list of machines {path.absolute()} names no machine.",
+            next_step=f"Write a line for each: {FORM}",
+            faults=[Fault("machines", "there are none")],
+        )
     if faults:
         shown = "\n".join(f"  {fault.field}: {fault.message}" for fault in faults)
         raise InvalidError(
-            f"The list of machines {path} is not good:\n{shown}",
+            f"The list of machines {path.absolute()} is not good:\n{shown}",
             next_step=f"Write each line so: {FORM}; # begins a comment.",
             faults=faults,
         )
@@ -91,10 +97,9 @@ def parse_hosts(text: str, folder: Path) -> tuple[list[HostLine], list[Fault]]:
     for number, raw in enumerate(text.splitlines(), 1):
         words = raw.partition("#")[0].split()
         if words:
-            found = list(_faults_of_words(words))
-            line = None if found else _read_line(number, words, folder)
-            if line is not None:
-                found += _faults_of_line(line)
+            found = [*_faults_of_words(words), *_faults_of_values(words, folder)]
+            if not found:
+                line = _read_line(number, words, folder)
                 found += _faults_of_twins(line, lines)
                 lines.append(line)
             faults += [Fault(f"line {number}", fault) for fault in found]
@@ -109,8 +114,8 @@ def _faults_of_words(words: list[str]) -> Iterator[str]:
         yield f"{words[0]!r} is no machine: USER@ADDRESS"
     if user and not _USER.fullmatch(user):
         yield f"{user!r} is no name of a user"
-    if not (port.isdigit() and 0 < int(port) <= _PORT_MOST):
-        yield f"{port!r} is no port: 1 to {_PORT_MOST}"
+    if not (port.isdigit() and 0 < int(port) <= PORT_MOST):
+        yield f"{port!r} is no port: 1 to {PORT_MOST}"
     keys = [word.partition("=")[0] for word in words[1:]]
     for word, key in zip(words[1:], keys, strict=True):
         value = word.partition("=")[2]
@@ -140,8 +145,7 @@ def _split_port(text: str) -> tuple[str, str]:
 def _read_line(number: int, words: list[str], folder: Path) -> HostLine:
     user, _, rest = words[0].rpartition("@")
     address, port = _split_port(rest)
-    said = dict(word.split("=", 1) for word in words[1:])
-    key = said.get("key")
+    said = _said(words)
     return HostLine(
         number,
         address,
@@ -150,23 +154,36 @@ def _read_line(number: int, words: list[str], folder: Path) -> HostLine:
         said.get("name", ""),
         said.get("data", ""),
         int(said.get("slots", 0)),
-        None if key is None else folder / Path(key).expanduser(),
+        _key(said, folder),
         {k.removeprefix(_LABEL): v for k, v in said.items() if k.startswith(_LABEL)},
     )
 
 
-def _faults_of_line(line: HostLine) -> Iterator[str]:
-    if line.name and not _NAME.fullmatch(line.name):
-        yield f"name={line.name} may have small letters, digits and - only, at most 40"
-    if line.data and not line.data.startswith("/"):
-        yield f"data={line.data} must be a whole path there, such as /mnt/data"
-    if line.key is not None and not line.key.is_file():
-        yield f"key={line.key} is no file on this host"
+def _said(words: list[str]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words[1:] if "=" in word)
+
+
+def _key(said: Mapping[str, str], folder: Path) -> Path | None:
+    return folder / Path(said["key"]).expanduser() if said.get("key") else None
+
+
+def _faults_of_values(words: list[str], folder: Path) -> Iterator[str]:
+    """Name what is wrong with the values of a line, whatever else is."""
+    said = _said(words)
+    name, data, key = said.get("name"), said.get("data"), _key(said, folder)
+    if name and not _NAME.fullmatch(name):
+        yield f"name={name} may have small letters, digits and - only, at most 40"
+    if name in RESERVED_NAMES:
+        yield f"name={name} is kept for Millpond itself"
+    if data and not data.startswith("/"):
+        yield f"data={data} must be a whole path there, such as /mnt/data"
+    if key is not None and not key.is_file():
+        yield f"key={key} is no file on this host"
 
 
 def _faults_of_twins(line: HostLine, before: list[HostLine]) -> Iterator[str]:
     for other in before:
-        if (line.address, line.port) == (other.address, other.port):
+        if (line.address.lower(), line.port) == (other.address.lower(), other.port):
             yield f"{line.address} stands in line {other.number} already"
         elif line.name and line.name == other.name:
             yield f"name={line.name} stands in line {other.number} already"

@@ -11,6 +11,7 @@ from millpond.ground.room_settings import ClusterSettings
 from millpond.machines.values import (
     CLOCK_SECONDS_MOST,
     PYTHON_LEAST,
+    RESERVED_NAMES,
     TOKEN_PREFIX,
     NodeFacts,
     NodeState,
@@ -22,7 +23,6 @@ NAME_WORDS = "1 to 40 lower-case letters, digits and hyphens, a letter or digit 
 LABELS_MOST, LABEL_LENGTH_MOST = 20, 80
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._/-]*")
-_RESERVED = frozenset({"add", "host", "local", "new", "join", "sources", "tokens", "work"})
 _ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:_-]{0,251}[A-Za-z0-9])?|::1?")
 _CORES_MOST, _SLOTS_PER_CORE_MOST, _GPUS_MOST = 4096, 4, 64
 _MEMORY_MOST = 1 << 46
@@ -35,7 +35,7 @@ def faults_of_name(name: str) -> list[Fault]:
     """Say what is wrong with the name of a node: it stands in certificates and host names."""
     if not _NAME.fullmatch(name):
         return [Fault("name", f"must be {NAME_WORDS}")]
-    if name in _RESERVED:
+    if name in RESERVED_NAMES:
         return [Fault("name", f"{name!r} is kept for Millpond itself")]
     return []
 

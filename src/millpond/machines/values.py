@@ -19,6 +19,8 @@ NODE_STATES: tuple[NodeState, ...] = (
     "removed",
 )
 TOKEN_PREFIX = "mpj"  # noqa: S105 - how a token begins, no secret.
+RESERVED_NAMES = frozenset({"add", "host", "local", "new", "join", "sources", "tokens", "work"})
+"""No node is called so: addresses of pages, and the host itself, are."""
 DATA_PORT, WORKER_PORT = 8788, 8789
 CLOCK_SECONDS_MOST = 60.0
 """By how much a node's clock may differ from the server's."""
