@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -252,6 +253,33 @@ def test_a_lost_node_is_noticed_and_its_copies_are_made_again(nodes, store, repa
         assert len(living) == COPIES
         assert store.get(key) == value
     assert repairer.work_once() == 0
+
+
+def test_a_node_that_is_refused_for_its_version_is_waited_for_but_not_for_ever(
+    nodes, database, tmp_path
+):
+    """Its disk is there: an upgrade brings it back sooner than its copies are made again."""
+    refused = set()
+    pace = replace(PACE, other_version=PACE.lost + 60)
+    store = nodes.store(
+        database, tmp_path, pace=pace, cache=0, is_other_version=refused.__contains__
+    )
+    repairer = Repairer(store)
+    try:
+        repairer.work_once()
+        store.put("k", b"k" * 5000)
+        gone = holders(store, "k")[0]
+        nodes.nodes[gone].kill()
+        refused.add(gone)
+        nodes.hear(store, PACE.lost + 5)
+        assert states(store)[gone] == "suspect"
+        assert repairer.work_once() == 0
+        nodes.hear(store, 60)
+        assert states(store)[gone] == "lost"
+        assert repairer.work_once() == 1
+    finally:
+        repairer.stop()
+        store.close()
 
 
 def test_a_node_that_comes_back_keeps_what_is_known_and_loses_what_is_over(nodes, store, repairer):

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from tests.machines.conftest import FACTS, METERS, Caller, Room, heartbeat_json, request_pem
 
 from millpond.ground.tls import Peer
-from millpond.machines import actions
+from millpond.machines import actions, heartbeats
 from millpond.machines.authority import serial_of
 from millpond.machines.door.app import build_door
 
@@ -77,10 +77,34 @@ def test_another_version_is_refused_with_the_command_and_kept_once(room: Room, p
         assert "millpond node upgrade owl" in answer.json()["next_step"]
     assert "1.2.2" in room.node().refused
     assert room.told() == ["joined", "up", "refused"]
-    assert room.cluster.presence.paused("owl") == "its heartbeats are refused"
+    assert "`millpond node upgrade owl`" in room.cluster.presence.paused("owl")
     caller.send("POST", "/door/v1/heartbeat", heartbeat_json())
     assert room.cluster.presence.paused("owl") == ""
     assert room.told()[-1] == "taken"
+
+
+def test_a_node_of_another_version_is_called_that_and_not_lost_while_it_answers(
+    room: Room, peer: Peer
+) -> None:
+    """It is refused each half minute, as its service starts again and again."""
+    caller = door(room, peer)
+    caller.send("POST", "/door/v1/heartbeat", heartbeat_json())
+    for _ in range(20):
+        room.ticks.now += 35
+        caller.send("POST", "/door/v1/heartbeat", heartbeat_json(version="1.2.2"))
+        assert room.change(lambda tx: heartbeats.watch_nodes(tx, room.cluster)) == []
+    assert room.node().state == "other version"
+    with room.database.reading() as tx:
+        report = actions.report_node(tx, room.root, room.cluster, "owl")
+    assert [one.next_step for one in report.findings] == ["millpond node upgrade owl"]
+    assert room.cluster.presence.is_other_version("owl")
+    room.ticks.now += 101
+    assert not room.cluster.presence.is_other_version("owl")
+    assert room.change(lambda tx: heartbeats.watch_nodes(tx, room.cluster)) == ["owl"]
+    assert room.node().state == "lost"
+    caller.send("POST", "/door/v1/heartbeat", heartbeat_json())
+    assert room.node().state == "up"
+    assert room.told() == ["joined", "up", "refused", "lost", "back"]
 
 
 def test_a_clock_off_by_an_hour_is_refused_with_what_to_do(room: Room, peer: Peer) -> None:

@@ -45,6 +45,16 @@ def test_silence_is_borne_for_a_while(silent, state):
     assert rules.state_of(place("a", silent=silent), NOW, PACE, LONG_AGO) == state
 
 
+@pytest.mark.parametrize(
+    ("silent", "state"), [(14, "up"), (60, "suspect"), (14_399, "suspect"), (14_400, "lost")]
+)
+def test_a_node_that_is_refused_for_its_version_is_borne_longer(silent, state):
+    assert (
+        rules.state_of(place("a", silent=silent), NOW, PACE, LONG_AGO, is_other_version=True)
+        == state
+    )
+
+
 def test_a_disk_that_is_gone_is_lost_at_once_and_a_deaf_host_proves_nothing():
     assert rules.state_of(place("a", is_ok=False), NOW, PACE, LONG_AGO) == "lost"
     heard_since = NOW - timedelta(seconds=3)

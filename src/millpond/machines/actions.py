@@ -101,6 +101,7 @@ def state_of(row: NodeRow, cluster: Cluster) -> NodeState:
         row.stage,
         is_draining=row.is_draining,
         silent_seconds=cluster.presence.silence(row.name),
+        is_other_version=cluster.presence.is_other_version(row.name),
         told=row.told_state,
         limits=cluster.limits,
     )

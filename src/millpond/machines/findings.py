@@ -35,7 +35,7 @@ def findings_of(node: Node, version: str, now: datetime) -> list[Finding]:
         )
     if node.state not in ("joining", "removed") and node.version != version:
         step = f"millpond node upgrade {node.name}"
-        text = f"it runs Millpond {node.version}, the server {version}"
+        text = f"it runs Millpond {node.version}, the server {version}: they must be the same"
         found.append(Finding(name, "fault", text, step))
     if found:
         return found
@@ -45,7 +45,7 @@ def findings_of(node: Node, version: str, now: datetime) -> list[Finding]:
 
 def _state_findings(name: str, node: Node, now: datetime) -> Iterable[Finding]:
     start = "systemctl status millpond-worker"
-    if node.refused:
+    if node.refused and node.state != "other version":  # That is told with its own finding.
         yield Finding(name, "fault", f"is refused: {node.refused}")
     if node.state in ("suspect", "lost"):
         silent = (now - node.seen_at).total_seconds() if node.seen_at else 0.0
@@ -63,7 +63,7 @@ def _state_findings(name: str, node: Node, now: datetime) -> Iterable[Finding]:
             "has joined and was never heard of since",
             f"Start its service on {node.address}: `{start}`.",
         )
-    elif node.paused:
+    elif node.paused and node.state != "other version":
         yield Finding(
             name,
             "warning",

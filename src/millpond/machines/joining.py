@@ -21,6 +21,7 @@ from millpond.people.actions import require
 from millpond.storage.database import Transaction
 
 TOKEN_LIFE = timedelta(hours=1)
+_SAID = {"other version": "of another version"}
 
 
 def make_join_token(
@@ -86,7 +87,7 @@ def check_free(tx: Transaction, cluster: Cluster, name: str) -> NodeRow | None:
 
 def _taken(name: str, state: str) -> ConflictError:
     return ConflictError(
-        f"There is a node {name!r} already; it is {state}.",
+        f"There is a node {name!r} already; it is {_SAID.get(state, state)}.",
         next_step="Choose another name, `--name`; or, if this machine takes its place, remove it"
         f" first: `millpond node remove {name}`.",
         node=name,

@@ -17,6 +17,7 @@ from millpond.machines.guards import guard_reasons
 from millpond.machines.values import Meters
 
 _AGAIN_SECONDS = 60.0
+_ANSWER_SECONDS = 100.0  # A refused node tries again every half minute: three of these, and some.
 
 
 @dataclass
@@ -30,6 +31,7 @@ class _Seen:
         slots_most: what the installation takes from it at most; 0 for no bound.
         reasons: why a guard holds it back.
         refused: which kind of fault its heartbeats have, and when that was written down.
+        refused_at: when the last was refused.
     """
 
     at: float | None = None
@@ -38,6 +40,7 @@ class _Seen:
     slots_most: int = 0
     reasons: tuple[str, ...] = ()
     refused: tuple[str, float] = ("", 0.0)
+    refused_at: float = 0.0
 
 
 class Presence:
@@ -90,6 +93,7 @@ class Presence:
         now = self._monotonic()
         with self._lock:
             seen = self._nodes.setdefault(name, _Seen())
+            seen.refused_at = now
             before, at = seen.refused
             if kind == before and now - at < _AGAIN_SECONDS:
                 return "same"
@@ -109,8 +113,19 @@ class Presence:
         listened = now - self._since
         return listened if listened > self._limits.suspect_seconds else None
 
+    def is_other_version(self, name: str) -> bool:
+        """Tell whether a node answers, and is refused for its version of Millpond."""
+        now = self._monotonic()
+        with self._lock:
+            seen = self._nodes.get(name)
+            if seen is None or seen.refused[0] != rules.VERSION:
+                return False
+            return now - seen.refused_at <= _ANSWER_SECONDS
+
     def paused(self, name: str) -> str:
         """Say why a node gets no new tasks now, in words; empty when it may have some."""
+        if self.is_other_version(name):
+            return f"it runs another version of Millpond: `millpond node upgrade {name}`"
         silence = self.silence(name)
         if silence is not None and silence > self._limits.suspect_seconds:
             return rules.silence_in_words(silence)

@@ -26,6 +26,8 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9._/-]*")
 _ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:_-]{0,251}[A-Za-z0-9])?|::1?")
 _CORES_MOST, _SLOTS_PER_CORE_MOST, _GPUS_MOST = 4096, 4, 64
 _MEMORY_MOST = 1 << 46
+VERSION = "version"
+"""The kind of fault that a machine has which runs another version than the server."""
 
 
 # Names, addresses, labels ------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def check_version(name: str, theirs: str, ours: str, *, is_node: bool) -> None:
     raise ConflictError(
         f"{name} runs Millpond {theirs[:40]}, and the server runs {ours}: they must be the same.",
         next_step=step,
-        kind="version",
+        kind=VERSION,
         theirs=theirs[:40],
         ours=ours,
     )
@@ -221,6 +223,7 @@ def state_of(  # noqa: PLR0911 - one return for each state.
     silent_seconds: float | None,
     told: str,
     limits: ClusterSettings,
+    is_other_version: bool = False,
 ) -> NodeState:
     """Decide in which state a node is.
 
@@ -231,11 +234,14 @@ def state_of(  # noqa: PLR0911 - one return for each state.
             of it, and what was told last still counts.
         told: the state that was told last.
         limits: after how long a node counts as what.
+        is_other_version: whether it answers, and is refused for its version of Millpond.
     """
     if stage == "removed":
         return "removed"
     if stage == "joining":
         return "joining"
+    if is_other_version:
+        return "other version"
     if silent_seconds is None:
         if told == "lost":
             return "lost"

@@ -9,18 +9,19 @@ from millpond.ground.findings import Finding
 from millpond.machines.port import OrderKind, StepState
 from millpond.machines.running import NodeTask
 
-NodeState = Literal["joining", "up", "suspect", "lost", "draining", "removed"]
+NodeState = Literal["joining", "up", "suspect", "lost", "draining", "other version", "removed"]
 NODE_STATES: tuple[NodeState, ...] = (
     "joining",
     "up",
     "suspect",
     "lost",
     "draining",
+    "other version",
     "removed",
 )
-TOKEN_PREFIX = "mpj"  # noqa: S105 - how a token begins, no secret.
 RESERVED_NAMES = frozenset({"add", "host", "local", "new", "join", "sources", "tokens", "work"})
 """No node is called so: addresses of pages, and the host itself, are."""
+TOKEN_PREFIX = "mpj"  # noqa: S105 - how a token begins, no secret.
 DATA_PORT, WORKER_PORT = 8788, 8789
 CLOCK_SECONDS_MOST = 60.0
 """By how much a node's clock may differ from the server's."""
@@ -152,7 +153,8 @@ class Node:
     Attributes:
         name: unique; stands in its certificate.
         state: ``joining`` until its first heartbeat; ``suspect`` and ``lost`` when it is silent;
-            ``draining`` when it ends what it has and takes no more.
+            ``draining`` when it ends what it has and takes no more; ``other version`` while it
+            answers and is refused for its version of Millpond.
         address: by which it is reached.
         version: of Millpond on it.
         slots: cores that tasks may count for, not above ``slots_most``.

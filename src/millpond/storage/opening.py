@@ -66,6 +66,7 @@ def open_nodes(
     database: Database,
     identity: Identity,
     is_revoked: Callable[[str], bool] = lambda _serial: False,
+    is_other_version: Callable[[str], bool] = lambda _node: False,
 ) -> NodeStore:
     """Open the store on the nodes' data disks; close it at the end.
 
@@ -77,12 +78,14 @@ def open_nodes(
         database: keeps the names; migrated.
         identity: the host's certificate, by which nodes know it.
         is_revoked: tells whether a node's certificate, by its number, is good no more.
+        is_other_version: tells whether a node answers, and is refused for its version.
     """
     ledger = Ledger(
         open_signer(data / "keys"),
         ReceiptChecker(identity.authority, is_revoked),
         pace=Pace(suspect=cluster.suspect_seconds, lost=cluster.lost_seconds),
         allow_one_copy=chosen.allow_one_copy,
+        is_other_version=is_other_version,
     )
     if chosen.accept_restored:
         database.change(ledger.confirm)
@@ -95,7 +98,11 @@ def open_nodes(
     )
 
 
+def folder_of(chosen: ObjectsSettings, data: Path) -> Path:
+    """Give the folder of the host that the settings name."""
+    return Path(chosen.folder).expanduser().absolute() if chosen.folder else data / "objects"
+
+
 def _open_folder(chosen: ObjectsSettings, data: Path, url: str) -> FolderStore:
     key = read_or_make(data / "keys" / "objects.key", lambda: os.urandom(32))
-    folder = Path(chosen.folder).expanduser().absolute() if chosen.folder else data / "objects"
-    return FolderStore(folder, url, key)
+    return FolderStore(folder_of(chosen, data), url, key)

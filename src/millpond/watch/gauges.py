@@ -20,7 +20,7 @@ from millpond.watch.values import Flat
 
 log = logging.getLogger("millpond.watch")
 
-_STATES = ("joining", "up", "suspect", "lost", "draining")
+_STATES = ("joining", "up", "suspect", "lost", "draining", "other version")
 _MACHINE = (
     ("cpu", "millpond_node_cpu_share", "Share of all processors that is busy, 0 to 1."),
     ("cpu_count", "millpond_node_cpus", "Processors."),

@@ -5,7 +5,7 @@ are one.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -72,6 +72,7 @@ class Ledger:
         pace: Pace | None = None,
         allow_one_copy: bool = False,
         clock: Clock | None = None,
+        is_other_version: Callable[[str], bool] = lambda _node: False,
     ) -> None:
         """Sign tokens with ``signer`` and check receipts with ``checker``.
 
@@ -81,12 +82,14 @@ class Ledger:
             pace: how long each state lasts.
             allow_one_copy: take objects also while only one node is up.
             clock: for the expiry of tokens.
+            is_other_version: tells whether a node answers, and is refused for its version.
         """
         self.checker = checker
         self.pace = pace or Pace()
         self._signer = signer
         self._allow_one_copy = allow_one_copy
         self._clock = clock or SystemClock()
+        self._is_other_version = is_other_version
         self._hearing = threading.Lock()
         # Silence from before this server listened says nothing about a node.
         self._listening_since: datetime | None = None
@@ -134,7 +137,16 @@ class Ledger:
         """Give all places and their states."""
         since = self._since(tx.now)
         places = store.list_places(tx)
-        states = {one.node: rules.state_of(one, tx.now, self.pace, since) for one in places}
+        states = {
+            one.node: rules.state_of(
+                one,
+                tx.now,
+                self.pace,
+                since,
+                is_other_version=self._is_other_version(one.node),
+            )
+            for one in places
+        }
         return Standing(places, states)
 
     def needed(self, candidates: Sequence[Place]) -> int:

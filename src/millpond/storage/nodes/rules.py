@@ -28,7 +28,14 @@ def is_log(key: str) -> bool:
     return _LOG.search(key, max(0, len(key) - 13)) is not None
 
 
-def state_of(place: Place, now: datetime, pace: Pace, listening_since: datetime) -> State:
+def state_of(
+    place: Place,
+    now: datetime,
+    pace: Pace,
+    listening_since: datetime,
+    *,
+    is_other_version: bool = False,
+) -> State:
     """Tell whether a node is to be counted on.
 
     Args:
@@ -36,11 +43,12 @@ def state_of(place: Place, now: datetime, pace: Pace, listening_since: datetime)
         now: by the database's clock.
         pace: how long silence is borne.
         listening_since: the host hears nodes since then; silence from before proves nothing.
+        is_other_version: whether the node answers, and is refused for its version.
     """
     if not place.is_ok:
         return "lost"
     silent = (now - max(place.seen_at, listening_since)).total_seconds()
-    if silent >= pace.lost:
+    if silent >= (max(pace.lost, pace.other_version) if is_other_version else pace.lost):
         return "lost"
     return "suspect" if silent >= pace.suspect else "up"
 

@@ -18,6 +18,8 @@ class Pace:
     Attributes:
         suspect: a node that is silent for so long gets nothing new.
         lost: after so long its copies do not count and are made again elsewhere.
+        other_version: so long it may be silent instead while it answers, and is refused for its
+            version of Millpond: its disk is there, and an upgrade brings it back.
         unnamed: bytes that no key names are kept for so long before they are doomed.
         doomed: doomed bytes can be named again for so long.
         orphan: bytes on a node that the database does not know are kept for so long.
@@ -28,6 +30,7 @@ class Pace:
 
     suspect: float = 15.0
     lost: float = 60.0
+    other_version: float = 4 * 3600.0
     unnamed: float = 86_400.0
     doomed: float = 3600.0
     orphan: float = 86_400.0
