@@ -141,6 +141,24 @@ def test_all_faults_are_listed_not_just_the_first(tmp_path):
         assert words in messages
 
 
+def test_a_step_may_ask_for_sixteen_graphics_processors_at_most(tmp_path):
+    text = "@step(gpus={})\ndef s() -> Table: ...\n@pipeline\ndef p(): return s()"
+    for number, asked in enumerate(("17", "-1", "0.5", "True", "'2'")):
+        (tmp_path / str(number)).mkdir()
+        found = faults(tmp_path / str(number), text.format(asked))
+        assert any(f"gpus={asked}: must be" in message for _, _, message in found), asked
+    (tmp_path / "good").mkdir()
+    spec, found, _ = compile_text(tmp_path / "good", text.format(16))
+    assert not found, found
+    assert read_spec(json.dumps(spec).encode()).steps[0].gpus == 16
+    for wrong in (17, -1, 1.5, True, "2", None):
+        spec["steps"][0]["gpus"] = wrong
+        with pytest.raises(ValueError, match="gpus must be 0 to 16"):
+            read_spec(json.dumps(spec).encode())
+    del spec["steps"][0]["gpus"]  # As versions before wrote it.
+    assert read_spec(json.dumps(spec).encode()).steps[0].gpus == 0
+
+
 def test_fault_in_a_module_beside_names_that_module(tmp_path):
     (tmp_path / "beside.py").write_text("a = 1\nb = a / 0\n")
     sys.modules.pop("beside", None)

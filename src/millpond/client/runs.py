@@ -75,7 +75,7 @@ class RunsRoom(RunLogs, RunOutputs):
             parameters: written to the file that MILLPOND_PARAMETERS names.
             code: a folder that holds the script, to send all of it; else the script alone.
             environment: address of an environment; plain Python when left out.
-            limits: of its one task: slots, memory_bytes, disk_bytes, seconds; and its grants:
+            limits: of its one task: slots, gpus, memory_bytes, disk_bytes, seconds; and its grants:
                 network, secrets.
             project: the project it runs in.
             on_progress: told how far sending the program is.

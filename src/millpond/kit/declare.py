@@ -127,9 +127,9 @@ class _StepMaker:
         """Make a Python function a step.
 
         Options: ``map`` (call it once per partition of its first input), ``files_per_task``,
-        ``bytes_per_task``, ``rows_per_task``, ``slots``, ``memory``, ``disk``, ``seconds``,
-        ``processes``, ``retries``, ``network``, ``secrets``, ``fork``, ``preload``. Sizes are
-        numbers of bytes or texts such as ``"1 GiB"``.
+        ``bytes_per_task``, ``rows_per_task``, ``slots``, ``gpus``, ``memory``, ``disk``,
+        ``seconds``, ``processes``, ``retries``, ``network``, ``secrets``, ``fork``, ``preload``.
+        Sizes are numbers of bytes or texts such as ``"1 GiB"``.
         """
         if function is not None:
             return StepFunction(function, StepOptions.of(options))

@@ -65,6 +65,7 @@ def step_json(call: Call, trace: Trace) -> "dict[str, Any]":
         "outputs": [list(each) for each in returns(step)],
         "split": split,
         "slots": options.slots,
+        "gpus": options.gpus,
         "memory_bytes": options.memory,
         "disk_bytes": options.disk,
         "seconds": options.seconds,

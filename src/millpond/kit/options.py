@@ -7,6 +7,8 @@ if TYPE_CHECKING:
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS.update({"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40})
+_FROM_ZERO = ("gpus", "retries")
+_MOST = {"gpus": 16}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -18,6 +20,7 @@ class StepOptions:
     bytes_per_task: int = 64 << 20
     rows_per_task: int = 10_000
     slots: float = 1.0
+    gpus: int = 0
     memory: int = 2 << 30
     disk: int = 4 << 30
     seconds: float = 3600.0
@@ -71,8 +74,10 @@ def _read(name: str, default: "Any", value: "Any") -> "Any":
     whole = isinstance(default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise ValueError("must be a whole number" if whole else "must be a number")  # noqa: TRY004 - the same.
-    if value < 0 or (value == 0 and name != "retries"):
-        raise ValueError("must be 0 or more" if name == "retries" else "must be more than 0")
+    if value < 0 or (value == 0 and name not in _FROM_ZERO):
+        raise ValueError("must be 0 or more" if name in _FROM_ZERO else "must be more than 0")
+    if value > _MOST.get(name, value):
+        raise ValueError(f"must be {_MOST[name]} at most")
     return value
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from millpond.lake.requests import FileIn
+from millpond.pipelines.values import GPUS_MOST
 
 FILES_MOST = 10_000
 NameText = Annotated[str, Field(max_length=80)]
@@ -27,6 +28,7 @@ class ProgramIn(BaseModel):
     entry: Annotated[str, Field(min_length=1, max_length=1000)]
     files: Annotated[list[FileIn], Field(min_length=1, max_length=FILES_MOST)]
     slots: Annotated[float, Field(gt=0, le=1024)] = 1
+    gpus: Annotated[int, Field(ge=0, le=GPUS_MOST)] = 0
     memory_bytes: Annotated[int, Field(ge=16 << 20)] = 2 << 30
     disk_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
     seconds: Annotated[float, Field(gt=0)] = 3600

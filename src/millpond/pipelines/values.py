@@ -19,6 +19,9 @@ TaskState = Literal["waiting", "running", "done", "failed", "lost", "cancelled"]
 FORMAT = 1
 """Version of the specification's own form, in its field ``format``."""
 
+GPUS_MOST = 16
+"""A step may ask for so many graphics processors per task; the kit refuses more as well."""
+
 RUN_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 STEP_ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 
@@ -74,6 +77,7 @@ class StepSpec:
         outputs: names and kinds of what it leaves, in order.
         split: for a map, how its input is cut.
         slots, memory_bytes, disk_bytes, seconds, processes: limits of one task.
+        gpus: whole graphics processors of one task, at most ``GPUS_MOST``.
         retries: how often a failed task is tried again.
         network, secrets: what it is allowed.
         fork: whether its tasks may be forked from a warm process.
@@ -89,6 +93,7 @@ class StepSpec:
     outputs: tuple[tuple[str, Kind], ...] = (("result", "files"),)
     split: SplitSpec | None = None
     slots: float = 1
+    gpus: int = 0
     memory_bytes: int = 2 << 30
     disk_bytes: int = 4 << 30
     seconds: float = 3600

@@ -203,6 +203,8 @@ def _parameter_text(facts: Mapping[str, Any], *, is_needed: bool) -> str:
 
 def _step_text(one: StepSpec) -> str:
     parts = [one.kind, f"{one.slots:g} slots", size_text(one.memory_bytes), f"{one.seconds:g} s"]
+    if one.gpus:
+        parts.insert(2, f"{one.gpus} GPUs" if one.gpus > 1 else "1 GPU")
     if one.network:
         parts.append("may use the network")
     if one.secrets:

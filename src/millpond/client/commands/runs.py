@@ -17,7 +17,7 @@ from millpond.pipelines.values import RUN_ENDED, Run, Task
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _CODE = click.Path(exists=True, file_okay=False, path_type=Path)
-_LIMIT_HELP = "Of the program: slots, seconds, memory_bytes, disk_bytes."
+_LIMIT_HELP = "Of the program: slots, gpus, seconds, memory_bytes, disk_bytes."
 _INPUT_HELP = "Data by name: a dataset's address, or a path that is pushed first."
 _LISTED = 50
 _MANY_TASKS = 10_000

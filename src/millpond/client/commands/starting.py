@@ -13,6 +13,7 @@ from millpond.ground.errors import Fault, InvalidError, MillpondError, NotFoundE
 
 _LIMITS = {
     "slots": float,
+    "gpus": int,
     "memory_bytes": int,
     "disk_bytes": int,
     "seconds": float,

@@ -134,6 +134,7 @@ def _program(
         has_program=has_program,
         limits={
             "slots": sent.slots,
+            "gpus": sent.gpus,
             "memory_bytes": sent.memory_bytes,
             "disk_bytes": sent.disk_bytes,
             "seconds": sent.seconds,

@@ -125,6 +125,7 @@ class Staging:
             grants=Grants(network=step.network, secrets=step.secrets),
             limits=Limits(
                 cpu_slots=step.slots,
+                gpus=step.gpus,
                 memory_bytes=int(step.memory_bytes),
                 disk_bytes=int(step.disk_bytes),
                 processes=int(step.processes),

@@ -36,7 +36,7 @@ _LISTED = 200
 _ROWS_LEAST = 2
 _OFFERED = "data"
 _TEXT_BYTES_MOST = 256 << 10
-_LIMITS = ("slots", "seconds")
+_LIMITS = ("slots", "gpus", "seconds")
 
 
 @dataclass(frozen=True)

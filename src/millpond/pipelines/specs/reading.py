@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from millpond.pipelines.values import FORMAT, Kind, PipelineSpec, StepKind, StepSpec
+from millpond.pipelines.values import FORMAT, GPUS_MOST, Kind, PipelineSpec, StepKind, StepSpec
 
 SPEC_BYTES_MOST = 8 << 20
 STEPS_MOST = 2_000
@@ -73,6 +73,8 @@ def _step_faults(
     numbers = [getattr(step, name) for name in _NUMBERS]
     if any(isinstance(n, bool) or not isinstance(n, int | float) or n <= 0 for n in numbers):
         yield f"step {step.name!r}: limits must be more than 0"
+    if type(step.gpus) is not int or not 0 <= step.gpus <= GPUS_MOST:
+        yield f"step {step.name!r}: gpus must be 0 to {GPUS_MOST}"
     if not isinstance(step.retries, int) or step.retries < 0:
         yield f"step {step.name!r}: retries"
     words = (*step.command, *step.needs, *step.secrets, *step.preload, step.entry)
