@@ -1,6 +1,7 @@
 """What every test may ask for: a database, an object store, a clock; all real, all cleaned up."""
 
 import asyncio
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -53,6 +54,15 @@ from millpond.web.serving import listen, url_of
 
 STRICT = os.environ.get("MILLPOND_TEST_STRICT") == "1"
 BUCKET = "millpond-tests"
+_NEW_NETWORK = 0x40000000
+_OWN_NETWORK = (
+    "link set lo up",
+    "link add near type veth peer name far",
+    "addr add 192.0.2.2/24 dev near",
+    "link set near up",
+    "link set far up",
+    "route add default dev near",
+)
 _STORES = {
     "folder_store": "folder",
     "ministack_store": "s3",
@@ -142,6 +152,41 @@ def missing(what: str, how: str) -> NoReturn:
 def missing_here() -> Callable[[str, str], NoReturn]:
     """Give what skips visibly, or fails where nothing may be skipped."""
     return missing
+
+
+@contextmanager
+def own_network() -> Iterator[None]:
+    """Move this thread, and what it starts, into a network of its own, with an address of its own.
+
+    What listens on every network there is heard by nobody outside.
+    """
+    if os.geteuid() != 0:
+        missing("a network namespace", "run the tests as root")
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open() as before:
+        if libc.unshare(_NEW_NETWORK):
+            missing("a network namespace", os.strerror(ctypes.get_errno()))
+        try:
+            for words in _OWN_NETWORK:
+                subprocess.run(["ip", *words.split()], check=True)
+            yield
+        finally:
+            if libc.setns(before.fileno(), _NEW_NETWORK):
+                raise OSError(ctypes.get_errno(), "the thread is lost in the test's network")
+
+
+@pytest.fixture(scope="module")
+def module_network() -> Iterator[None]:
+    """Run a module's tests in a network of their own."""
+    with own_network():
+        yield
+
+
+@pytest.fixture
+def test_network() -> Iterator[None]:
+    """Run a test in a network of its own."""
+    with own_network():
+        yield
 
 
 # Programs --------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -29,7 +28,7 @@ from millpond.environments import tasks as environment_tasks
 from millpond.environments.actions import BUILD_KIND
 from millpond.environments.sources import SandboxedSources
 from millpond.ground.actor import Actor
-from millpond.ground.errors import ConflictError, MillpondError
+from millpond.ground.errors import MillpondError
 from millpond.ground.logs import set_up_logs
 from millpond.ground.settings import Settings, load_settings
 from millpond.house import (
@@ -56,6 +55,7 @@ from millpond.lake.values import LakeLimits
 from millpond.machines import heartbeats
 from millpond.machines import routes as node_routes
 from millpond.machines import tasks as machine_tasks
+from millpond.machines.door.listening import listen_for_nodes
 from millpond.machines.prices import list_slot_prices
 from millpond.machines.trust import routes as trust_routes
 from millpond.machines.trust.addresses import first_address
@@ -261,7 +261,7 @@ def serve(settings: Settings, data: Path) -> None:
     with (
         FolderLock(data) as lock,
         listen(chosen.host, chosen.port) as listening,
-        _listen_for_nodes(settings) as (settings, door),  # noqa: PLR1704 - with the door's port.
+        listen_for_nodes(settings) as (settings, door),  # noqa: PLR1704 - with the door's port.
     ):
         way = choose_way(chosen, is_near=is_loopback(chosen.host))
         near = url_of(listening, scheme_of(way))
@@ -292,26 +292,6 @@ def serve(settings: Settings, data: Path) -> None:
                 house.dispatcher.close()
                 house.recorder.stop()
                 keeper.stop()
-
-
-@contextmanager
-def _listen_for_nodes(settings: Settings) -> Iterator[tuple[Settings, socket | None]]:
-    """Take the door's port where there are nodes; give the settings with its number."""
-    if settings.engine.kind == "local":
-        yield settings, None
-        return
-    everywhere = "::" if ":" in settings.server.host else "0.0.0.0"  # noqa: S104 - by mutual TLS.
-    try:
-        listening = listen(everywhere, settings.cluster.door_port)
-    except ConflictError as fault:
-        raise ConflictError(
-            f"The door for nodes cannot be opened. {fault.message}",
-            next_step="Stop that program, or set another door_port in the table [cluster] of the"
-            " settings before machines join.",
-        ) from fault
-    with listening:
-        port = int(listening.getsockname()[1])
-        yield replace(settings, cluster=replace(settings.cluster, door_port=port)), listening
 
 
 def _doors(house: House, listening: socket | None) -> list[Door]:

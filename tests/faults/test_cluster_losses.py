@@ -26,6 +26,7 @@ NAMES = ("mill", "weir", "race")
 GONE_SECONDS = 30.0
 CUT_SECONDS = 10.0
 DISK_MIB = 1280  # A node leaves a GiB of its disk free.
+DEVICE = "millpond-losses-"  # With the number of the process that has mounted it.
 SETTINGS = {"objects_kind": "nodes", "cluster_suspect_seconds": "3", "cluster_lost_seconds": "8"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -49,6 +50,15 @@ def why_not() -> str:
             sh("ip", "netns", "del", name)
             return ""
     return "Network namespaces cannot be made here."
+
+
+def sweep() -> None:
+    """Unmount the disks of tests that were killed: nobody could clear their folders away."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        device, folder, *_ = line.split()
+        owner = device.removeprefix(DEVICE)
+        if owner != device and not Path("/proc", owner).exists():
+            sh("umount", "-l", folder)
 
 
 class Wired(Site):
@@ -96,7 +106,8 @@ class Wired(Site):
 
     def add(self, name: str) -> None:
         self.join(name, has_disk=True)
-        sh("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "disk", self.disk(name))
+        options = f"size={DISK_MIB}m"
+        sh("mount", "-t", "tmpfs", "-o", options, f"{DEVICE}{os.getpid()}", self.disk(name))
         self.start_node(name)
 
     def end(self) -> None:
@@ -158,6 +169,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
         if os.environ.get("MILLPOND_TEST_STRICT") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+    sweep()
     made = Wired(tmp_path_factory.mktemp("losses"))
     try:
         made.start_server()

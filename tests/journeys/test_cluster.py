@@ -77,6 +77,7 @@ class Site:
             for name, value in {
                 "engine_kind": "dask",
                 "cluster_address": address,
+                "cluster_door_host": address,
                 "cluster_scheduler_port": str(self.scheduler_port),
                 "cluster_door_port": str(self.door_port),
                 "cluster_heartbeat_seconds": "0.5",
@@ -132,7 +133,7 @@ class Site:
             "millpond.engine.cluster.scheduler",
             "--folder", str(self.data / "cluster"),
             "--authority", str(self.data / "keys" / "authority.crt"),
-            "--host", "127.0.0.1" if self.address == "127.0.0.1" else "0.0.0.0",
+            "--host", self.address,
             "--port", str(self.scheduler_port),
         )  # fmt: skip
 

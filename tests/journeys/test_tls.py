@@ -43,6 +43,8 @@ DEVICE = {
 }
 PAGE = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 
+pytestmark = pytest.mark.usefixtures("module_network")
+
 
 @dataclass
 class Mill:

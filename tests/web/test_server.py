@@ -140,6 +140,7 @@ def test_a_taken_port_is_told(tmp_path):
     assert f"port {port}: another program listens there" in said
 
 
+@pytest.mark.usefixtures("test_network")
 def test_addresses_are_told_as_this_machine_reaches_them():
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]

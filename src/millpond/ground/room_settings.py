@@ -204,6 +204,11 @@ class ClusterSettings:
         least=0,
         most=65535,
     )
+    door_host: str = setting(
+        "",
+        "Address that the door listens on, such as one of an inner network; empty: every network,"
+        " or loopback where the address is one of it.",
+    )
     heartbeat_seconds: float = setting(5.0, "How often a node tells how it is.", least=0.1, most=60)
     suspect_seconds: float = setting(
         15.0, "A node that is silent for so long gets no new work.", least=0.5, most=600
