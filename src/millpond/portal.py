@@ -167,11 +167,11 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield engine_pages.pages(portal, installation_of(house), **_reached(house))
     yield environment_pages.pages(portal, house.objects)
     yield node_pages.pages(portal, house.cluster, links={"Plots": "/admin/monitor/{node}"})
-    yield watch_pages.pages(portal, house.recorder)
+    yield watch_pages.pages(portal, house.recorder, house.cluster.tasks_on)
     yield usage_pages.pages(portal, list_slot_prices)
     limits = LakeLimits(**asdict(house.settings.lake))
     yield lake_pages.pages(portal, house.objects, limits)
-    yield from pipeline_pages.pages(portal, house.objects, limits)
+    yield from pipeline_pages.pages(portal, house.objects, limits, live=house.cluster.tasks)
 
 
 def _reached(house: House) -> dict[str, str]:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from tests.machines.conftest import METERS, NodeSite, Room
 
+from millpond.client.commands.node_texts import text_of_task
 from millpond.machines import actions, census
 from millpond.machines.live import LiveTasks, read_tasks
-from millpond.machines.running import NodeTask, TaskNow
+from millpond.machines.running import NodeTask, TaskNow, TaskOwner
 
 TOLD = {
     "key": "r/s/0/1",
@@ -97,3 +98,36 @@ def test_the_dispatcher_of_a_house_tells_whom_it_holds_back(node_site: NodeSite)
     house: Any = node_site.source.house
     assert house.cluster.held_back == house.dispatcher.held_back
     assert house.cluster.held_back("owl") == ""
+
+
+def test_a_nodes_page_and_the_sdk_tell_what_runs_there(node_site: NodeSite) -> None:
+    node_site.add()
+    meters = {**METERS, "tasks": [TOLD, {"key": "build/x"}]}
+    node_site.source.beat("owl", meters=meters, running=("r/s/0/1", "build/x"))
+    with node_site.client() as client:
+        assert client.nodes.get("owl").tasks == [
+            NodeTask("r/s/0/1", NOW, None),
+            NodeTask("build/x", None, None),
+        ]
+        (found,) = [one for one in client.nodes.list() if one.name == "owl"]
+        assert found.running == ["r/s/0/1", "build/x"]
+    with node_site.site.browser("root") as http:
+        text = http.get("/admin/nodes/owl").text
+        assert "Running there now" in text
+        assert "1.50 of 2" in text
+        assert '<progress value="3145728" max="4194304" aria-label="Memory of r/s/0/1">' in text
+        assert "not measured yet" in text
+        node_site.source.beat("owl")
+        assert "Nothing runs there now." in http.get("/admin/nodes/owl").text
+
+
+def test_a_line_tells_what_a_task_takes_and_whose_it_is() -> None:
+    owner = TaskOwner("birds", "run_1", "score@3", "score", 4, "ana")
+    assert (
+        text_of_task(NodeTask("k", NOW, owner))
+        == "birds/run_1, score@3, score 4, by ana: 1.50 cores, 3.0 MiB of 4.0 MiB"
+    )
+    cutting = replace(owner, partition=-1)
+    assert "score splitting, by ana: -" in text_of_task(NodeTask("k", None, cutting))
+    bare = replace(NOW, cpu_cores=None, memory_limit_bytes=0)
+    assert text_of_task(NodeTask("k", bare, None)) == "k: 3.0 MiB"

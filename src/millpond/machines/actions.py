@@ -12,7 +12,6 @@ from millpond.machines import rules, store
 from millpond.machines.cluster import Cluster
 from millpond.machines.findings import findings_of
 from millpond.machines.guards import read_meters
-from millpond.machines.live import name_owners
 from millpond.machines.store import NodeRow
 from millpond.machines.values import (
     Certificate,
@@ -54,12 +53,11 @@ def get_node(tx: Transaction, actor: Actor, cluster: Cluster, name: str) -> Node
     """
     require(tx, actor, "node.read")
     row = found_node(tx, name, is_removed_good=True)
-    tasks = cluster.tasks.tell(name, row.running)
     return NodeDetails(
         seen(row, cluster),
         store.list_events(tx, name),
         store.list_certificates(tx, name),
-        name_owners(tx, tasks, cluster.whose),
+        cluster.tasks_on(tx, name, row.running),
     )
 
 

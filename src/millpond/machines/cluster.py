@@ -1,6 +1,6 @@
 """What the actions on machines are given: the authority, the server's address, what was heard."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from millpond.machines.live import LiveTasks, Whose, nobodys
 from millpond.machines.port import MachineSource
 from millpond.machines.presence import Presence
 from millpond.machines.revocations import RevokedList
+from millpond.machines.running import NodeTask
 from millpond.storage.database import Database, Transaction
 
 MayRemove = Callable[[Transaction, str], str]
@@ -81,6 +82,19 @@ class Cluster:
     def paused(self, name: str) -> str:
         """Say why a node gets no new tasks now, in words; empty when it may have some."""
         return self.presence.paused(name) or self.held_back(name)
+
+    def tasks_on(self, tx: Transaction, name: str, keys: Iterable[str] = ()) -> list[NodeTask]:
+        """Give what runs on a machine: whose it is, and what it takes now.
+
+        Args:
+            tx: the transaction.
+            name: of the node, or ``local`` for the host.
+            keys: tasks that are known to be there, also while they are not measured.
+        """
+        now = self.tasks.on(name)
+        found = list(dict.fromkeys((*keys, *now)))
+        owners = self.whose(tx, found) if found else {}
+        return [NodeTask(key, now.get(key), owners.get(key)) for key in found]
 
 
 def open_cluster(

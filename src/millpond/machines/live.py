@@ -5,10 +5,10 @@ Nothing is kept: a server that was started anew knows it again with the next hea
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from millpond.machines.running import NodeTask, TaskNow, TaskOwner
+from millpond.machines.running import TaskNow, TaskOwner
 from millpond.storage.database import Transaction
 
 FRESH_SECONDS = 30.0
@@ -63,11 +63,6 @@ class LiveTasks:
             if key.startswith(begin)
         }
 
-    def tell(self, node: str, keys: Iterable[str]) -> list[NodeTask]:
-        """Give the tasks on a machine: those of these keys, and those it has measured."""
-        now = self.on(node)
-        return [NodeTask(key, now.get(key), None) for key in dict.fromkeys((*keys, *now))]
-
 
 def read_tasks(node: str, told: object) -> list[TaskNow]:
     """Read a machine's word of its tasks; what cannot be is left out."""
@@ -95,9 +90,3 @@ def _number(told: Mapping[str, Any], name: str, most: float) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if 0 <= value <= most else None  # What is no number fails both.
-
-
-def name_owners(tx: Transaction, tasks: Sequence[NodeTask], whose: Whose) -> list[NodeTask]:
-    """Tell of each task whose it is."""
-    owners = whose(tx, [each.key for each in tasks]) if tasks else {}
-    return [NodeTask(each.key, each.now, owners.get(each.key)) for each in tasks]

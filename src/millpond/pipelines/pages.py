@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 
 from millpond.lake.values import LakeLimits
+from millpond.machines.live import LiveTasks
 from millpond.pipelines.outputs import pages as output_pages
 from millpond.pipelines.outputs.routes import Outputs
 from millpond.pipelines.runs import pages as run_pages
@@ -24,12 +25,14 @@ def pages(
     objects: ObjectStore,
     limits: LakeLimits,
     has_program: HasProgram | None = None,
+    *,
+    live: LiveTasks | None = None,
 ) -> Iterator[APIRouter]:
-    """Make the pages; ``has_program`` is as for the routes."""
+    """Make the pages; ``has_program`` and ``live`` are as for the routes."""
     found = has_program or (lambda name: shutil.which(name) is not None)
     yield script_pages.pages(portal, objects, limits, found)
     yield spec_pages.pages(portal, objects, limits)
     yield starting_pages.pages(portal, objects, found)
     outputs = Outputs(objects)
-    yield run_pages.pages(portal, objects, outputs)
+    yield run_pages.pages(portal, objects, outputs, live or LiveTasks())
     yield output_pages.pages(portal, objects, outputs)

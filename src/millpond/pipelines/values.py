@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from millpond.machines.running import TaskNow
+
 Kind = Literal["files", "file", "table", "model"]
 StepKind = Literal["map", "whole", "command"]
 VersionState = Literal["compiling", "ready", "failed"]
@@ -315,6 +317,7 @@ class Task:
 
     Attributes:
         log_bytes: how long its log is; -1 while nobody knows.
+        now: what it takes at this moment, while it runs and is measured.
     """
 
     step: str
@@ -331,6 +334,7 @@ class Task:
     log_bytes: int = -1
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    now: TaskNow | None = None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """What can be done with meters: keep them, fold and forget them, look at them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from millpond.ground.actor import Actor
 from millpond.ground.errors import NotFoundError
+from millpond.machines.running import NodeTask
 from millpond.people.actions import require
 from millpond.storage.database import Transaction
 from millpond.watch import rules, store
@@ -16,6 +17,14 @@ HOST = "local"
 """The name under which the host's own meters stand, as it does among the nodes."""
 
 POINTS_GLANCE, POINTS_NODE = 60, 180
+
+TasksOn = Callable[[Transaction, str], Sequence[NodeTask]]
+"""Tells what runs on the machine of this name now."""
+
+
+def nothing_runs(_: Transaction, __: str) -> Sequence[NodeTask]:
+    """Know of no task: where nobody tells."""
+    return ()
 
 
 def keep(tx: Transaction, samples: Mapping[tuple[str, int], Flat]) -> None:
@@ -56,6 +65,7 @@ def get_monitor(
     *,
     node: str | None = None,
     faults: Mapping[str, str] | None = None,
+    tasks_on: TasksOn = nothing_runs,
 ) -> Monitor:
     """Give the meters of all nodes, or of one in finer steps.
 
@@ -65,6 +75,7 @@ def get_monitor(
         wanted: how far back.
         node: this one only.
         faults: by node, why its newest meters were refused.
+        tasks_on: tells what runs on one machine now.
 
     Raises:
         NotFoundError: nothing is kept of a node of this name.
@@ -90,7 +101,16 @@ def get_monitor(
         nodes=[
             NodeSeries(name, newest.get(name), _lines(steps.get(name, {}), grid)) for name in names
         ],
+        tasks=[] if node is None else tasks_on(tx, node),
     )
+
+
+def list_tasks_now(
+    tx: Transaction, actor: Actor, node: str, tasks_on: TasksOn
+) -> Sequence[NodeTask]:
+    """Give what runs on one machine now."""
+    require(tx, actor, "monitor.read")
+    return tasks_on(tx, node)
 
 
 def _read(

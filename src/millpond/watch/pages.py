@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from millpond.watch import actions
+from millpond.watch.actions import TasksOn
 from millpond.watch.plots import Plot, draw_large, draw_small, texts_of
 from millpond.watch.recording import Recorder
 from millpond.watch.routes import NodeName
@@ -24,19 +25,22 @@ NAV = (
 _Wanted = Annotated[str, Query(alias="range", max_length=8)]
 
 
-def pages(portal: Portal, recorder: Recorder) -> APIRouter:
+def pages(
+    portal: Portal, recorder: Recorder, tasks_on: TasksOn = actions.nothing_runs
+) -> APIRouter:
     """Give the pages.
 
     Args:
         portal: makes them.
         recorder: knows whose meters were refused.
+        tasks_on: tells what runs on a machine now.
     """
     router = APIRouter()
 
     def read(visit: VisitIn, wanted: Range, node: str | None = None) -> Monitor:
         return visit.read(
             lambda tx: actions.get_monitor(
-                tx, visit.actor, wanted, node=node, faults=recorder.faults()
+                tx, visit.actor, wanted, node=node, faults=recorder.faults(), tasks_on=tasks_on
             )
         )
 
@@ -68,6 +72,8 @@ def pages(portal: Portal, recorder: Recorder) -> APIRouter:
             "watch/node.html",
             found=found,
             series=series,
+            node=series.node,
+            tasks=found.tasks,
             plots=draw_large(found, series),
             texts=texts_of(series),
             **_frame(wanted),
@@ -78,6 +84,12 @@ def pages(portal: Portal, recorder: Recorder) -> APIRouter:
         """Give what has changed on the page of one machine."""
         found = read(visit, _range(asked), node)
         return _live(found, draw_large(found, found.nodes[0]))
+
+    @router.get(_MONITOR + "/{node}/tasks", **page("monitor.read"))
+    def show_node_tasks(visit: VisitIn, node: NodeName) -> HTMLResponse:
+        """Show what runs on one machine now."""
+        found = visit.read(lambda tx: actions.list_tasks_now(tx, visit.actor, node, tasks_on))
+        return portal.render(visit, "watch/tasks.html", node=node, tasks=found)
 
     return router
 

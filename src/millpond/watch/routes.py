@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from millpond.watch import actions
+from millpond.watch.actions import TasksOn
 from millpond.watch.recording import Recorder
 from millpond.watch.values import Monitor, Range
 from millpond.web.frame import CallIn, needs
@@ -13,11 +14,12 @@ NodeName = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$", max
 Wanted = Annotated[Range, Query(alias="range")]
 
 
-def routes(recorder: Recorder) -> APIRouter:
+def routes(recorder: Recorder, tasks_on: TasksOn = actions.nothing_runs) -> APIRouter:
     """Give the routes.
 
     Args:
         recorder: knows whose meters were refused.
+        tasks_on: tells what runs on a machine now.
     """
     router = APIRouter(tags=["monitor"])
 
@@ -30,10 +32,11 @@ def routes(recorder: Recorder) -> APIRouter:
 
     @router.get("/monitor/{node}", **needs("monitor.read"))
     def get_node_monitor(call: CallIn, node: NodeName, wanted: Wanted = "1h") -> Monitor:
-        """Show the meters of one machine, in at most 180 steps; `local` is the host."""
+        """Show the meters of one machine and what runs there now; `local` is the host."""
+        faults = recorder.faults()
         return call.read(
             lambda tx: actions.get_monitor(
-                tx, call.actor, wanted, node=node, faults=recorder.faults()
+                tx, call.actor, wanted, node=node, faults=faults, tasks_on=tasks_on
             )
         )
 

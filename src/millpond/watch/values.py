@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from millpond.machines.running import NodeTask
+
 Flat = Mapping[str, float]
 """One sample: by meter its number. ``cpu`` is a share; sizes are bytes; ``rx`` and ``tx`` bytes per
 second; disks and GPUs have the meters ``disk:MOUNT:used`` and so on."""
@@ -132,9 +134,11 @@ class Monitor:
         step_seconds: that one number stands for.
         begins: the beginning of each step.
         nodes: the host first, then by name.
+        tasks: what runs now on the one machine that was asked for.
     """
 
     range: Range
     step_seconds: int
     begins: Sequence[datetime]
     nodes: Sequence[NodeSeries]
+    tasks: Sequence[NodeTask] = ()

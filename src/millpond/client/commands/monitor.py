@@ -7,6 +7,7 @@ from typing import cast, get_args
 import click
 
 from millpond.client.call import Call, shared
+from millpond.client.commands.node_texts import text_of_task
 from millpond.client.screen import Column, seconds_text, size_text
 from millpond.watch.values import Line, Monitor, NodeSeries, Range
 
@@ -71,6 +72,8 @@ def _show_one(call: Call, found: Monitor) -> None:
         ("", lambda line: sparkline(line.means, 1 if line.meter == "cpu" else None)),
     ]
     call.show_list(series.lines, columns, "Nothing is known of that time.")
+    for task in found.tasks:
+        call.tell(f"Runs there now: {text_of_task(task)}")
     if series.now and series.now.fault:
         call.tell(series.now.fault)
 

@@ -8,6 +8,7 @@ import click
 
 from millpond.client.call import FOLDER, Call, shared, yes_option
 from millpond.client.commands.doctor import write_finding
+from millpond.client.commands.node_texts import disk_text, memory_text, sandbox_text, text_of_task
 from millpond.client.commands.node_work import follow, follow_all
 from millpond.client.joining import Wanted, join_here, start_command
 from millpond.client.screen import Column, shown, size_text
@@ -16,7 +17,6 @@ from millpond.machines.files import DEFAULT_FOLDER
 from millpond.machines.values import (
     DATA_PORT,
     WORKER_PORT,
-    Node,
     NodeDetails,
 )
 
@@ -54,8 +54,8 @@ def list_nodes(call: Call, with_removed: bool) -> None:
         ("STATE", lambda one: one.state),
         ("SLOTS", lambda one: f"{one.slots_used:g} of {one.slots:g}"),
         ("LOAD", lambda one: f"{one.meters.load_per_core:.2f}" if one.meters else "-"),
-        ("MEMORY", _memory),
-        ("DISK FREE", _disk),
+        ("MEMORY", memory_text),
+        ("DISK FREE", disk_text),
         ("VERSION", lambda one: one.version),
         ("SEEN", lambda one: one.seen_at),
         ("HELD BACK", lambda one: one.refused or one.paused or "-"),
@@ -65,27 +65,6 @@ def list_nodes(call: Call, with_removed: bool) -> None:
         " by itself: `millpond node token`."
     )
     call.show_list(found, columns, nothing)
-
-
-def _memory(one: Node) -> str:
-    if one.meters is None or not one.meters.memory_total_bytes:
-        return size_text(one.facts.memory_bytes)
-    used, total = one.meters.memory_used_bytes, one.meters.memory_total_bytes
-    return f"{used / total:.0%} of {size_text(total)}"
-
-
-def _disk(one: Node) -> str:
-    if one.store is not None:
-        return size_text(one.store.free_bytes) if one.store.is_ok else "failed"
-    disks = one.meters.disks if one.meters else ()
-    return size_text(min(disk.free_bytes for disk in disks)) if disks else "-"
-
-
-def _sandbox(one: Node) -> str | None:
-    if one.facts.isolated:
-        return "works"
-    # A node tells of its sandbox with its first heartbeat.
-    return (one.facts.reason or "none") if one.meters or one.seen_at else "not told yet"
 
 
 @node.command("show")
@@ -110,16 +89,16 @@ def _facts(found: NodeDetails) -> list[tuple[str, object]]:
         ("address", one.address),
         ("version", one.version),
         ("slots", f"{one.slots_used:g} of {one.slots:g} taken, at most {one.slots_most or 'any'}"),
-        ("memory", _memory(one)),
+        ("memory", memory_text(one)),
         ("GPUs", one.facts.gpus or None),
         ("load per core", f"{one.meters.load_per_core:.2f}" if one.meters else None),
         ("data disk", one.facts.data_disk),
         ("free on it", size_text(one.store.free_bytes) if one.store else None),
-        ("sandbox", _sandbox(one)),
+        ("sandbox", sandbox_text(one)),
         ("system", f"{one.facts.system}, Python {one.facts.python}"),
         ("labels", ", ".join(f"{key}={value}" for key, value in one.labels.items())),
         ("price an hour", one.price_per_hour or None),
-        ("tasks", ", ".join(one.running)),
+        ("tasks", [text_of_task(task) for task in found.tasks]),
         ("certificate", one.serial),
         ("good until", one.certificate_expires_at),
         ("host key", one.host_key),

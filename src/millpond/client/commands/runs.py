@@ -10,10 +10,11 @@ from millpond.client.call import FOLDER, Call, shared, yes_option
 from millpond.client.client import Client
 from millpond.client.commands.following import follow_log, follow_run
 from millpond.client.commands.lake import show_preview
+from millpond.client.commands.node_texts import place_text, text_of_now
 from millpond.client.commands.starting import read_limits, read_values, resolve_inputs
 from millpond.client.exits import FailedError
 from millpond.client.screen import Column, seconds_text, size_text
-from millpond.pipelines.values import RUN_ENDED, Run, Task
+from millpond.pipelines.values import RUN_ENDED, Run
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _CODE = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -345,7 +346,7 @@ def take_outputs(
 @click.option("--most", type=click.IntRange(1), default=_MANY_TASKS, help="At most.")
 @shared
 def list_tasks(call: Call, run_id: str, step: str | None, state: str | None, most: int) -> None:
-    """List the tasks of the run ID: every try of every partition."""
+    """List the tasks of the run ID: every try, and what those that run take now."""
     with call.client() as client:
         found = client.runs.tasks(run_id, step=step, state=state, most=most)
     columns: list[Column] = [
@@ -356,14 +357,11 @@ def list_tasks(call: Call, run_id: str, step: str | None, state: str | None, mos
         ("TOOK", lambda one: seconds_text(one.wall_seconds)),
         ("CPU", lambda one: seconds_text(one.cpu_seconds)),
         ("MEMORY", lambda one: size_text(one.memory_peak_bytes)),
-        ("NODE", _node_text),
+        ("NOW", lambda one: text_of_now(one.now)),
+        ("NODE", place_text),
         ("REASON", lambda one: one.reason or "-"),
     ]
     call.show_list(found, columns, "It has no tasks yet.")
-
-
-def _node_text(one: Task) -> str:
-    return one.node if one.isolated else f"{one.node} (not isolated)"
 
 
 def _took(one: Run) -> str:

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
+from millpond.machines.live import LiveTasks
 from millpond.people.actions import open_project
 from millpond.pipelines.outputs.routes import Outputs
 from millpond.pipelines.runs import actions, shown
+from millpond.pipelines.runs.figures import Busy, look_at_busy
 from millpond.pipelines.runs.logs.beside import list_beside, read_beside
 from millpond.pipelines.runs.logs.reading import Scope, list_before, read_backward
 from millpond.pipelines.runs.logs.values import LogPart
@@ -32,17 +34,19 @@ class _Tools:
     portal: Portal
     objects: ObjectStore
     outputs: Outputs
+    live: LiveTasks
 
 
-def pages(portal: Portal, objects: ObjectStore, outputs: Outputs) -> APIRouter:
+def pages(portal: Portal, objects: ObjectStore, outputs: Outputs, live: LiveTasks) -> APIRouter:
     """Make the pages.
 
     Args:
         portal: makes them.
         objects: where logs lie.
         outputs: finds what runs left.
+        live: knows what the tasks that run take.
     """
-    router, tools = APIRouter(), _Tools(portal, objects, outputs)
+    router, tools = APIRouter(), _Tools(portal, objects, outputs, live)
     _add_list(router, tools)
     _add_one(router, tools)
     _add_changes(router, tools)
@@ -91,7 +95,7 @@ def _add_one(router: APIRouter, tools: _Tools) -> None:
         partition: Annotated[int | None, Query(ge=-1, le=2**31 - 1)] = None,
     ) -> HTMLResponse:
         """Show a run: how far it is, its steps, tasks, log, results."""
-        looked, causes = _look(visit, project, run, TasksAsked(step, which, cursor or None))
+        looked, causes = _look(visit, project, tools, run, TasksAsked(step, which, cursor or None))
         facts = _facts(visit, project, tools, looked, causes)
         log = _tail(visit, tools, looked, Scope(step or None, partition))
         return tools.portal.render(
@@ -109,17 +113,32 @@ def _add_one(router: APIRouter, tools: _Tools) -> None:
         seen: _Text = "",
     ) -> Response:
         """Show the parts of a run's page that change; nothing when none has."""
-        looked, causes = _look(visit, project, run, TasksAsked(step, which, cursor or None))
+        looked, causes = _look(visit, project, tools, run, TasksAsked(step, which, cursor or None))
         if seen == looked.mark:
             return Response(status_code=204)
         facts = _facts(visit, project, tools, looked, causes)
         return tools.portal.render(visit, "pipelines/runs/live.html", **facts)
 
+    @router.get(f"{_ONE}/now", **page("run.read"))
+    def show_now(visit: VisitIn, project: str, run: str) -> Response:
+        """Show what the tasks that run take at this moment; nothing once the run has ended."""
 
-def _look(visit: Visit, project: str, run: str, asked: TasksAsked) -> tuple[Looked, list[Cause]]:
+        def look(tx: Transaction) -> Busy | None:
+            project_id = open_project(tx, visit.actor, project, "run.read").id
+            return look_at_busy(tx, visit.actor, project_id, run, tools.live)
+
+        busy = visit.read(look)
+        return tools.portal.render(
+            visit, "pipelines/runs/now.html", busy=busy, at=f"/projects/{project}/runs/{run}"
+        )
+
+
+def _look(
+    visit: Visit, project: str, tools: _Tools, run: str, asked: TasksAsked
+) -> tuple[Looked, list[Cause]]:
     def look(tx: Transaction) -> tuple[Looked, list[Cause]]:
         project_id = open_project(tx, visit.actor, project, "run.read").id
-        looked = shown.look_at(tx, visit.actor, project_id, run, asked)
+        looked = shown.look_at(tx, visit.actor, project_id, run, asked, tools.live)
         return looked, shown.causes_of(tx, visit.actor, looked)
 
     return visit.read(look)
@@ -131,6 +150,7 @@ def _facts(
     run = looked.run
     files = tools.outputs.read(run.outputs_key).files if run.outputs_key else ()
     return {
+        "busy": looked.busy,
         "causes": causes,
         "drawing": shown.draw(looked, project),
         "files": files[:_OUTPUTS_SHOWN],

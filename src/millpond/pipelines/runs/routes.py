@@ -1,6 +1,7 @@
 """REST of runs: start, start again, look, cancel."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,11 +12,13 @@ from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.page import Page
 from millpond.lake.actions import get_version as get_dataset_version
 from millpond.lake.values import object_key
+from millpond.machines.live import LiveTasks
 from millpond.people.actions import open_project
 from millpond.pipelines.presets.actions import get_preset
 from millpond.pipelines.programs import HEAD_BYTES, plan_program
 from millpond.pipelines.requests import ProgramIn, RunIn
 from millpond.pipelines.runs import actions
+from millpond.pipelines.runs.figures import add_figures
 from millpond.pipelines.runs.values import RunFilter
 from millpond.pipelines.specs.routes import keep_code, open_for
 from millpond.pipelines.values import Kind, Run, RunState, StepRun, Task, TaskState
@@ -26,11 +29,13 @@ from millpond.web.frame import Call, CallIn, PageIn, needs
 HasProgram = Callable[[str], bool]
 
 
-def add_routes(router: APIRouter, objects: ObjectStore, has_program: HasProgram) -> None:
-    """Add the routes of runs."""
+def add_routes(
+    router: APIRouter, objects: ObjectStore, has_program: HasProgram, live: LiveTasks
+) -> None:
+    """Add the routes of runs; ``live`` knows what the tasks that run take."""
     _add_starting(router, objects, has_program)
     _add_looking(router)
-    _add_parts(router)
+    _add_parts(router, live)
 
 
 def _add_starting(router: APIRouter, objects: ObjectStore, has_program: HasProgram) -> None:
@@ -186,7 +191,7 @@ def _add_looking(router: APIRouter) -> None:
         return _find(call, project, run)
 
 
-def _add_parts(router: APIRouter) -> None:
+def _add_parts(router: APIRouter, live: LiveTasks) -> None:
     @router.get("/runs/{run}/steps", **needs("run.read"))
     def list_steps(call: CallIn, project: str, run: str) -> Page[StepRun]:
         """List a run's steps in the order of the pipeline, all at once."""
@@ -206,7 +211,7 @@ def _add_parts(router: APIRouter) -> None:
         step: str | None = None,
         state: TaskState | None = None,
     ) -> Page[Task]:
-        """List a run's tasks: every try of every partition that was begun."""
+        """List a run's tasks: every try that was begun, and what those that run take now."""
 
         def look(tx: Transaction) -> Page[Task]:
             project_id = open_project(tx, call.actor, project, "run.read").id
@@ -215,7 +220,8 @@ def _add_parts(router: APIRouter) -> None:
                 tx, call.actor, project_id, run, step=step, state=state, cursor=cursor, limit=limit
             )
 
-        return call.read(look)
+        found = call.read(look)
+        return replace(found, items=add_figures(found.items, run, live))
 
 
 def _find(call: Call, project: str, run: str) -> Run:

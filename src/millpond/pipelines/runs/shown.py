@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, get_args
 
@@ -10,8 +10,10 @@ from millpond.ground.actor import Actor
 from millpond.ground.canonical import digest_of
 from millpond.ground.errors import Fault, InvalidError
 from millpond.ground.page import Page
+from millpond.machines.live import LiveTasks
 from millpond.pipelines.drawing import draw_dag
 from millpond.pipelines.runs import actions
+from millpond.pipelines.runs.figures import Busy, add_figures, see_busy
 from millpond.pipelines.runs.values import SPLITTING, RunFilter
 from millpond.pipelines.values import RUN_ENDED, Run, RunState, StepRun, Task, TaskState
 from millpond.storage.database import Transaction
@@ -57,6 +59,7 @@ class Looked:
     losses: Sequence[Lost]
     asked: TasksAsked
     now: datetime
+    busy: Busy | None
 
     @property
     def is_live(self) -> bool:
@@ -66,7 +69,8 @@ class Looked:
     @property
     def mark(self) -> str:
         """Give what changes whenever any of it does."""
-        return digest_of(repr((self.run, self.steps, self.counts, self.tasks.items)))[:16]
+        tasks = [replace(task, now=None) for task in self.tasks.items]  # These have their own part.
+        return digest_of(repr((self.run, self.steps, self.counts, tasks)))[:16]
 
     @property
     def wall_seconds(self) -> float | None:
@@ -79,9 +83,14 @@ class Looked:
 
 
 def look_at(
-    tx: Transaction, actor: Actor, project_id: str, run_id: str, asked: TasksAsked
+    tx: Transaction,
+    actor: Actor,
+    project_id: str,
+    run_id: str,
+    asked: TasksAsked,
+    live: LiveTasks,
 ) -> Looked:
-    """Read a run, its steps and the tasks that are asked for."""
+    """Read a run, its steps, the tasks that are asked for, and what those that run take."""
     run = actions.get_run(tx, actor, project_id, run_id)
     tasks = actions.list_tasks(
         tx,
@@ -102,7 +111,9 @@ def look_at(
         ).items
         grouped = Counter((task.node, task.reason) for task in lost)
         losses = [Lost(node, reason, count) for (node, reason), count in grouped.most_common()]
-    return Looked(run, steps, counts, tasks, losses, asked, tx.now)
+    tasks = replace(tasks, items=add_figures(tasks.items, run_id, live))
+    busy = None if run.state in RUN_ENDED else see_busy(tx, actor, run, counts, live)
+    return Looked(run, steps, counts, tasks, losses, asked, tx.now, busy)
 
 
 def wall_seconds(run: Run | StepRun, now: datetime) -> float | None:
