@@ -63,11 +63,14 @@ from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
 from millpond.storage.database import Database, Transaction
+from millpond.storage.moving.home import check_home
+from millpond.storage.nodes.ledger import Ledger
+from millpond.storage.nodes.receipts import ReceiptChecker
 from millpond.storage.nodes.removal import forget, why_not_removed
 from millpond.storage.nodes.repair import Repairer
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.tokens import open_signer
-from millpond.storage.opening import open_database, open_nodes, open_objects
+from millpond.storage.opening import folder_of, open_database, open_nodes, open_objects
 from millpond.storage.port import ObjectStore
 from millpond.watch.gauges import Gauges, Sources, Told
 from millpond.watch.recording import Recorder
@@ -174,8 +177,11 @@ def _make_sample(
 def _opened_objects(
     settings: Settings, data: Path, database: Database, tls: HostTls, cluster: Cluster
 ) -> Iterator[ObjectStore]:
+    folder = folder_of(settings.objects, data)
     if settings.objects.kind != "nodes":
-        yield open_objects(settings.objects, data, cluster.url, database)
+        plain = open_objects(settings.objects, data, cluster.url, database)
+        check_home(database, settings.objects, folder, plain)
+        yield plain
         return
     objects = open_nodes(
         settings.objects,
@@ -188,8 +194,9 @@ def _opened_objects(
         is_other_version=cluster.presence.is_other_version,
     )
     repairer = Repairer(objects)
-    repairer.start()
     try:
+        check_home(database, settings.objects, folder, objects)
+        repairer.start()
         yield objects
     finally:
         repairer.stop()
@@ -215,11 +222,12 @@ def _open_cluster(
         installation=lambda: tls.authority.fingerprint,
     )
     if settings.objects.kind == "nodes":
-        opened = replace(opened, may_remove=why_not_removed, forget_data=forget)
+        opened = replace(opened, may_remove=why_not_removed)
     return replace(
         opened,
         token_key=lambda: open_signer(data / "keys").public,
         sources={"ssh": ssh},
+        forget_data=forget,
         whose=owners_of,
     )
 
@@ -293,13 +301,20 @@ def open_door(house: House) -> ASGIApp:
     return build_door(
         house.database,
         house.cluster,
-        listeners=[make_hearing(settings, house.objects, house.recorder.note)],
+        listeners=[make_hearing(settings, _ledger_of(house), house.recorder.note)],
         routers=[
             *data_routers(engine, house.objects, secret, find_lock),
             package_routes(packages),
         ],
         meters=house.meters,
     )
+
+
+def _ledger_of(house: House) -> Ledger:
+    if isinstance(house.objects, NodeStore):
+        return house.objects.ledger
+    checker = ReceiptChecker(house.tls.authority.path, house.cluster.revoked.holds)
+    return Ledger(open_signer(house.data / "keys"), checker)
 
 
 def _gauges_of(house: House) -> Gauges:

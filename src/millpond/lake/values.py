@@ -10,6 +10,7 @@ from typing import Literal
 Kind = Literal["files", "table"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_CONTENT_KEY = re.compile(r"projects/[^/]+/(?:objects|manifests)/[0-9a-f]{2}/([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,12 @@ def object_key(project_id: str, digest: str) -> str:
 def manifest_key(project_id: str, digest: str) -> str:
     """Give the key under which a project keeps a manifest."""
     return f"projects/{project_id}/manifests/{digest[:2]}/{digest}"
+
+
+def digest_in(key: str) -> str:
+    """Give the sha256 that a key says its content has; empty for keys that say none."""
+    found = _CONTENT_KEY.fullmatch(key)
+    return found[1] if found else ""
 
 
 def encode_path(raw: bytes) -> tuple[str, str | None]:

@@ -31,8 +31,19 @@ class FolderStore:
     Only one server may use the folder: temporary files found at the start are removed.
     """
 
-    def __init__(self, root: Path, base_url: str, key: bytes, clock: Clock | None = None) -> None:
-        """Use ``root``; signed addresses begin with ``base_url`` and are signed with ``key``."""
+    def __init__(
+        self,
+        root: Path,
+        base_url: str,
+        key: bytes,
+        clock: Clock | None = None,
+        *,
+        is_guest: bool = False,
+    ) -> None:
+        """Use ``root``; signed addresses begin with ``base_url`` and are signed with ``key``.
+
+        A guest leaves temporary files alone: they may be those of a server that runs.
+        """
         self._objects = root / "objects"
         self._temporary = root / "tmp"
         self._base_url = base_url.rstrip("/")
@@ -40,7 +51,7 @@ class FolderStore:
         self._clock = clock or SystemClock()
         for folder in (root, self._objects, self._temporary):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._temporary.iterdir():
+        for left in () if is_guest else self._temporary.iterdir():
             left.unlink(missing_ok=True)
 
     def put(self, key: str, data: bytes | BinaryIO, *, overwrite: bool = False) -> int:
@@ -225,7 +236,8 @@ def _walk(folder: str, start: str, prefix: str, after: str) -> Iterator[ObjectIn
                 yield from _walk(path, key, prefix, after)
         elif key.startswith(prefix) and key > after:
             with suppress(FileNotFoundError):  # Deleted while we walk.
-                yield ObjectInfo(key, Path(path).lstat().st_size)
+                facts = Path(path).lstat()
+                yield ObjectInfo(key, facts.st_size, f"{facts.st_mtime_ns}.{facts.st_ino}")
 
 
 def _flush_folders(folder: Path, top: Path) -> None:

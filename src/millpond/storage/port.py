@@ -17,7 +17,7 @@ A key is parts joined by ``/``; ``check_key`` says which. No key may be the fold
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 from urllib.parse import quote
@@ -40,10 +40,12 @@ class ObjectInfo:
     Attributes:
         key: its key.
         size: its length in bytes.
+        stamp: from a list, another one after each ``overwrite``; empty where it is not known.
     """
 
     key: str
     size: int
+    stamp: str = field(default="", compare=False)
 
 
 class ObjectStore(Protocol):

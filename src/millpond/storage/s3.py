@@ -160,7 +160,8 @@ class S3Store:
                     if name.startswith(self._prefix + _UPLOADS):
                         continue
                     if name.startswith(whole) and (not after or name > self._prefix + after):
-                        yield ObjectInfo(name.removeprefix(self._prefix), int(entry["size"]))
+                        key = name.removeprefix(self._prefix)
+                        yield ObjectInfo(key, int(entry["size"]), str(entry["e_tag"] or ""))
                     elif name > whole:
                         return
 
@@ -191,10 +192,13 @@ class S3Store:
         if self.exists(key) or not claims.take(key, self):
             raise is_there(key)
         try:
-            return self.put(key, data, overwrite=True)
+            size = self.put(key, data, overwrite=True)
         except BaseException:
             claims.release(key)
             raise
+        if not claims.end(key):  # This server stood still for so long that it seemed dead.
+            raise is_there(key)
+        return size
 
     def _ranges(
         self, key: str, start: int, length: int | None, step: int, size: int | None = None

@@ -23,6 +23,7 @@ from millpond.machines.heartbeats import Heard, Listener
 from millpond.storage import routes as object_routes
 from millpond.storage.database import Transaction
 from millpond.storage.folder import FolderStore
+from millpond.storage.nodes.ledger import Ledger
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.values import DiskFacts
 from millpond.storage.port import ObjectStore
@@ -92,13 +93,13 @@ def data_routers(
 
 
 def make_hearing(
-    settings: Settings, objects: ObjectStore, note: Callable[[str, Mapping[str, Any]], str]
+    settings: Settings, ledger: Ledger, note: Callable[[str, Mapping[str, Any]], str]
 ) -> Listener:
     """Make what hears each heartbeat: the store and the meters do, and the node is told the rules.
 
     Args:
         settings: the server's.
-        objects: on the nodes, or elsewhere.
+        ledger: knows the nodes' data disks, also while objects lie elsewhere: they may move there.
         note: takes a node's meters.
     """
 
@@ -110,14 +111,14 @@ def make_hearing(
             note(heard.node, told.meters)
 
         tx.after_commit(keep)
-        if isinstance(objects, NodeStore) and told.store is not None:
+        if told.store is not None:
             facts, store = told.facts, told.store
             host = f"[{facts.address}]" if ":" in facts.address else facts.address
             epoch = int(store.epoch) if store.epoch.isdecimal() else 0
             disk = DiskFacts.from_json(vars(store) | {"epoch": epoch})
             url = f"https://{host}:{facts.data_port}"
-            answer["store_epoch"] = objects.ledger.note_node(tx, heard.node, url, disk)
-            objects.ledger.note_draining(tx, heard.node, is_draining=heard.is_draining)
+            answer["store_epoch"] = ledger.note_node(tx, heard.node, url, disk)
+            ledger.note_draining(tx, heard.node, is_draining=heard.is_draining)
         return answer
 
     return hear

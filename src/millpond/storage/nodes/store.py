@@ -53,13 +53,14 @@ def find_names(tx: Transaction, keys: Iterable[str]) -> dict[str, tuple[str, int
 
 def list_names(tx: Transaction, prefix: str, after: str, limit: int) -> list[ObjectInfo]:
     """Give the next keys of a prefix, in order."""
-    query = sa.select(object_name.c.key, object_name.c.size).order_by(object_name.c.key)
+    columns = (object_name.c.key, object_name.c.size, object_name.c.digest)
+    query = sa.select(*columns).order_by(object_name.c.key)
     if prefix:
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         query = query.where(object_name.c.key >= prefix, object_name.c.key < end)
     if after:
         query = query.where(object_name.c.key > after)
-    return [ObjectInfo(row.key, row.size) for row in tx.rows(query.limit(limit))]
+    return [ObjectInfo(row.key, row.size, row.digest) for row in tx.rows(query.limit(limit))]
 
 
 def add_names(tx: Transaction, entries: Mapping[str, tuple[str, int]]) -> set[str]:
@@ -156,6 +157,12 @@ def begin_deleting(tx: Transaction, before: datetime, limit: int) -> int:
         tx.execute(object_digest.update().where(of_digest).values(state="deleting"))
         tx.execute(object_replica.update().where(of_replica).values(state="deleting"))
     return len(digests)
+
+
+def count_unnamed(tx: Transaction) -> int:
+    """Count bytes that no key names."""
+    query = sa.select(sa.func.count()).where(object_digest.c.unnamed_at.is_not(None))
+    return int(tx.scalar(query) or 0)
 
 
 def forget_deleted(tx: Transaction) -> None:

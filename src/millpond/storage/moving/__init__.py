@@ -1,0 +1,1 @@
+"""Moving an installation's objects from one store to another: copied, verified, then switched."""
