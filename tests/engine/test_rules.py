@@ -115,6 +115,20 @@ def test_every_limit_that_no_node_has_is_named() -> None:
     rules.check_can_ever_fit(make_task(cpu_slots=4, memory_bytes=100), [make_node()])
 
 
+def test_what_only_several_nodes_have_together_is_refused() -> None:
+    wide, carded = make_node("wide", 8), make_node("carded", 2, gpus=2)
+    rules.check_can_ever_fit(make_task(cpu_slots=8), [wide, carded])
+    rules.check_can_ever_fit(make_task(cpu_slots=2, gpus=2), [wide, carded])
+    with pytest.raises(InvalidError, match=r"No one node has all .* 8 slots, .* 1 graphics"):
+        rules.check_can_ever_fit(make_task(cpu_slots=8, gpus=1), [wide, carded])
+
+
+def test_processors_of_a_host_that_takes_no_tasks_of_steps_do_not_count() -> None:
+    host = make_node("host", is_host=True, ordinary_slots=0, gpus=4)
+    with pytest.raises(InvalidError, match="gpus asks for 1, and the largest node has 0"):
+        rules.check_can_ever_fit(make_task(gpus=1), [host, make_node("n1")])
+
+
 def test_every_limit_above_its_cap_is_named() -> None:
     caps = Limits(memory_bytes=100, disk_bytes=10, seconds=60)
     with pytest.raises(InvalidError) as told:

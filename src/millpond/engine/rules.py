@@ -224,7 +224,7 @@ def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
     """Refuse a task that no node could take even when idle.
 
     Raises:
-        InvalidError: each limit that is larger than the largest node's.
+        InvalidError: each limit that is larger than the largest node's; or no node has all of it.
     """
     limits, faults = task.limits, []
     if task.grants.gateway and not any(node.is_host for node in nodes):
@@ -238,7 +238,7 @@ def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
     for name, asked, most in (
         ("slots", limits.cpu_slots, max((_slots_for(task, n) for n in nodes), default=0)),
         ("memory_bytes", limits.memory_bytes, max((n.memory_bytes for n in nodes), default=0)),
-        ("gpus", limits.gpus, max((node.gpus for node in nodes), default=0)),
+        ("gpus", limits.gpus, max((n.gpus for n in nodes if _slots_for(task, n)), default=0)),
     ):
         if asked > most:
             faults.append(Fault(name, f"asks for {asked:g}, and the largest node has {most:g}"))
@@ -250,6 +250,23 @@ def check_can_ever_fit(task: TaskSpec, nodes: Sequence[NodeInfo]) -> None:
             next_step="Ask for less in the step, or add a larger node.",
             faults=faults,
         )
+    if nodes and not any(_holds(task, node) for node in nodes):
+        raise InvalidError(
+            f"No one node has all that the task asks for: {limits.cpu_slots:g} slots,"
+            f" {size_in_words(limits.memory_bytes)} of memory, {limits.gpus} graphics processors.",
+            next_step="Ask for less of one of them in the step, or add a node that has it all.",
+        )
+
+
+def _holds(task: TaskSpec, node: NodeInfo) -> bool:
+    """Tell whether a node would have room for a task if it were idle."""
+    limits = task.limits
+    return (
+        (node.is_host or not task.grants.gateway)
+        and limits.cpu_slots <= _slots_for(task, node)
+        and limits.memory_bytes <= node.memory_bytes
+        and limits.gpus <= node.gpus
+    )
 
 
 def _slots_for(task: TaskSpec, node: NodeInfo) -> float:
