@@ -3,16 +3,22 @@
 import http.client
 import io
 import os
+import subprocess
+import sys
 import threading
+import time
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+import sqlalchemy as sa
 
 from millpond.ground.errors import BusyError, ConflictError
 from millpond.ground.settings import ObjectsSettings
 from millpond.storage.claims import ATOMIC, Claims, known_race, race
 from millpond.storage.looking import look_at_objects
+from millpond.storage.nodes.tables import object_claim
 from millpond.storage.opening import open_objects
 from millpond.storage.s3 import S3Store
 
@@ -190,3 +196,69 @@ def test_a_claim_whose_writer_failed_is_free_again_and_one_under_way_is_waited_f
     objects.put("k", b"1")
     assert not claims.take("k", objects)
     assert not claims.take("older", S3StandIn(older=b"1"))
+
+
+def row_of(database):
+    return database.read(lambda tx: tx.scalar(sa.select(object_claim.c.at)))
+
+
+def test_a_claim_of_a_server_that_was_killed_is_taken_over(database):
+    program = """
+import sys
+from millpond.storage.claims import Claims
+from millpond.storage.database import Database
+
+class Nothing:
+    def exists(self, key):
+        return False
+
+print(Claims(Database(sys.argv[1])).take("k", Nothing()), flush=True)
+sys.stdin.read()
+"""
+    url = database.engine.url.render_as_string(hide_password=False)
+    server = subprocess.Popen(
+        [sys.executable, "-c", program, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout.readline() == b"True\n"
+    finally:
+        server.kill()
+        server.communicate()
+    objects, claims = S3StandIn(), Claims(database, silent_seconds=1)
+    assert claims.take("k", objects)
+    objects.put("k", b"1")
+    assert claims.end("k")
+
+
+def test_whoever_is_writing_renews_its_claim(database):
+    objects, claims = S3StandIn(), Claims(database, silent_seconds=1)
+    assert claims.take("k", objects)
+    first = row_of(database)
+    end = time.monotonic() + 30
+    while row_of(database) == first:
+        assert time.monotonic() < end
+    assert claims.end("k")
+
+
+def test_a_server_that_stood_still_loses_its_claim_and_takes_it_from_nobody(database):
+    objects, slow, other = S3StandIn(), Claims(database), Claims(database)
+    assert slow.take("k", objects)
+    silent = timedelta(minutes=5)
+    database.change(lambda tx: tx.execute(object_claim.update().values(at=tx.now - silent)))
+    assert other.take("k", objects)
+    slow.release("k")
+    with pytest.raises(BusyError, match="being written"):
+        Claims(database, wait_seconds=0).take("k", objects)
+    assert not slow.end("k")
+    assert other.end("k")
+
+
+def test_a_store_that_fails_after_the_claim_leaves_it_free(database):
+    class Away(S3StandIn):
+        def exists(self, key):
+            raise BusyError("It is away.", next_step="Wait.")
+
+    claims = Claims(database, wait_seconds=0)
+    with pytest.raises(BusyError, match="away"):
+        claims.take("k", Away())
+    assert claims.take("k", S3StandIn())
