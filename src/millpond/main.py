@@ -56,7 +56,7 @@ from millpond.machines import heartbeats
 from millpond.machines import routes as node_routes
 from millpond.machines import tasks as machine_tasks
 from millpond.machines.door.listening import listen_for_nodes
-from millpond.machines.prices import list_slot_prices
+from millpond.machines.prices import list_prices
 from millpond.machines.trust import routes as trust_routes
 from millpond.machines.trust.addresses import first_address
 from millpond.machines.trust.rules import (
@@ -184,7 +184,7 @@ def _rooms(house: House) -> Iterator[APIRouter]:
     yield pipeline_routes.routes(house.objects, live=house.cluster.tasks)
     yield sse.routes(house.hub, open_project_id)
     yield watch_routes.routes(house.recorder, house.cluster.tasks_on)
-    yield usage_routes.routes(list_slot_prices)
+    yield usage_routes.routes(list_prices)
     yield engine_routes.routes(installation_of(house))
     yield trust_routes.routes(house.tls)
     yield node_routes.routes(house.cluster)

@@ -23,7 +23,7 @@ from millpond.lake import pages as lake_pages
 from millpond.lake.recent import show_datasets
 from millpond.lake.values import LakeLimits
 from millpond.machines import pages as node_pages
-from millpond.machines.prices import list_slot_prices
+from millpond.machines.prices import list_prices
 from millpond.machines.trust.rules import NOT_ENCRYPTED, is_pinned, is_plain, login_line
 from millpond.people import pages as people_pages
 from millpond.people.accounts import pages as account_pages
@@ -168,7 +168,7 @@ def _rooms(house: House, portal: Portal) -> Iterator[APIRouter]:
     yield environment_pages.pages(portal, house.objects)
     yield node_pages.pages(portal, house.cluster, links={"Plots": "/admin/monitor/{node}"})
     yield watch_pages.pages(portal, house.recorder, house.cluster.tasks_on)
-    yield usage_pages.pages(portal, list_slot_prices)
+    yield usage_pages.pages(portal, list_prices)
     limits = LakeLimits(**asdict(house.settings.lake))
     yield lake_pages.pages(portal, house.objects, limits)
     yield from pipeline_pages.pages(portal, house.objects, limits, live=house.cluster.tasks)

@@ -1,5 +1,6 @@
 """Runs that were there before lists and logs learned to find them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,38 @@ def test_tries_from_before_that_were_lost_with_a_node_are_called_lost(database_u
         assert [row.state for row in states] == ["lost", "failed", "cancelled", "done"]
     finally:
         database.close()
+
+
+def test_steps_from_before_count_for_the_slots_they_were_compiled_with(database_url, tmp_path):
+    folder = chain_before(tmp_path / "before", "0013")
+    database = Database(database_url)
+    try:
+        migrate.upgrade(database, folder)
+        database.change(write_steps_of_slots)
+        migrate.upgrade(database)
+        with database.reading() as tx:
+            steps = tx.rows(sa.text("SELECT run_id, name, slots, gpus FROM step_run ORDER BY 1, 2"))
+        assert [tuple(row) for row in steps] == [
+            ("run_1", "one", 1, 0), ("run_1", "two", 2.5, 0), ("run_2", "main", 4, 0),
+        ]  # fmt: skip
+    finally:
+        database.close()
+
+
+def steps_of(steps):
+    return json.dumps({"steps": steps})
+
+
+def write_steps_of_slots(tx):
+    add = adder(tx)
+    steps = [{"name": "one", "slots": 1}, {"name": "two", "slots": 2.5}]
+    add("pipeline", id="pip_1", project_id="prj_1", name="birds")
+    add("pipeline_version", id="ver_1", pipeline_id="pip_1", number=1, spec=steps_of(steps))
+    add("run", id="run_1", what="birds@1", pipeline_version_id="ver_1", spec=None)
+    add("run", id="run_2", what="x.py", spec=steps_of([{"name": "main", "slots": 4}]))
+    add("step_run", run_id="run_1", name="one", place=0)
+    add("step_run", run_id="run_1", name="two", place=1)
+    add("step_run", run_id="run_2", name="main", place=0)
 
 
 def write_lost_rows(tx):

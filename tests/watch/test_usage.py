@@ -15,9 +15,11 @@ from millpond.client.cli import cli
 from millpond.client.client import Client
 from millpond.ground.errors import InvalidError, NotAllowedError, NotFoundError
 from millpond.ground.ids import new_id
-from millpond.machines.prices import list_slot_prices
+from millpond.machines.prices import list_prices
 from millpond.machines.tables import node
+from millpond.machines.values import NodePrice
 from millpond.pipelines.runs.tables import run as run_table
+from millpond.pipelines.runs.tables import step_run as step_table
 from millpond.pipelines.runs.tables import task as task_table
 from millpond.pipelines.usage.values import DayUse, TaskSpan
 from millpond.storage.database import Transaction
@@ -42,7 +44,7 @@ def day_use(**changes: Any) -> DayUse:
     return DayUse(**{**told, **changes})
 
 
-def tell(rows: list[DayUse], prices: dict[str, float] | None = None) -> Any:
+def tell(rows: list[DayUse], prices: dict[str, NodePrice] | None = None) -> Any:
     days = (TODAY - timedelta(days=1), TODAY)
     names = {"prj_a": "birds"}
     return rules.tell_usage(rows, project="", days=days, names=names, prices=prices or {})
@@ -65,9 +67,30 @@ def test_use_is_added_up_by_each_of_its_names() -> None:
 
 
 def test_cost_counts_where_a_node_has_a_price() -> None:
-    found = tell([day_use(), day_use(node="local")], {"node-1": 0.25})
-    assert found.total.cost == 0.5
+    found = tell([day_use(), day_use(node="local")], {"node-1": NodePrice(1.0, 4)})
+    assert found.total.cost == 0.5, "two hours of one slot of four"
     assert {row.key: row.used.cost for row in found.nodes} == {"node-1": 0.5, "local": None}
+
+
+@pytest.mark.parametrize(
+    ("slots", "gpus", "cost"),
+    [
+        (1.0, 0, 0.5),
+        (0.5, 0, 0.25),
+        (3.0, 0, 1.5),
+        (1.0, 1, 1.0),  # One of the two graphics processors is more of the node than its slot is.
+        (3.0, 1, 1.5),
+        (1.0, 2, 2.0),
+        (16.0, 0, 2.0),  # The node has become smaller since; nothing costs more than all of it.
+    ],
+)
+def test_a_task_costs_its_share_of_the_node(slots: float, gpus: int, cost: float) -> None:
+    price = {"node-1": NodePrice(1.0, 4, 2)}
+    assert tell([day_use(slots=slots, gpus=gpus)], price).total.cost == cost
+    spans = [span(0, 7200, slots=slots, gpus=gpus)]
+    assert rules.tell_run("run_1", spans, NOON, price).total.cost == cost
+    without = {"node-1": NodePrice(1.0, 4)}
+    assert tell([day_use(gpus=gpus)], without).total.cost == 0.5, "it told of none"
 
 
 def test_the_days_are_the_last_thirty_or_those_named() -> None:
@@ -118,7 +141,9 @@ def test_a_run_is_told_by_step_and_node_while_it_goes_on() -> None:
         span(50, 50, node="node-2", memory_peak_bytes=5000),
         span(60, None, step="join", node="node-2", state="running"),
     ]
-    found = rules.tell_run("run_1", spans, NOON + timedelta(seconds=120), {"node-2": 3.6})
+    found = rules.tell_run(
+        "run_1", spans, NOON + timedelta(seconds=120), {"node-2": NodePrice(7.2, 2)}
+    )
     assert [each.step for each in found.steps] == ["score", "join"]
     score, join = found.steps
     assert (score.used.tasks, score.running, score.nodes) == (2, 0, ["node-1", "node-2"])
@@ -197,6 +222,23 @@ def plant(tx: Transaction, project_id: str, user: str, pipeline: str, tasks: lis
     return run_id
 
 
+def plant_step(tx: Transaction, run_id: str, slots: float, gpus: int) -> None:
+    """Write what each task of a run's one step counts for."""
+    values: dict[str, Any] = {"state": "succeeded", "reason": "", "kind": "map", "needs": []}
+    numbers = dict.fromkeys(("place", "partitions", "partitions_done", "memory_peak_bytes"), 0)
+    tx.execute(
+        step_table.insert().values(
+            run_id=run_id,
+            name="score",
+            cpu_seconds=0.0,
+            slots=slots,
+            gpus=gpus,
+            **values,
+            **numbers,
+        )
+    )
+
+
 def plant_node(tx: Transaction, name: str, price: float) -> None:
     texts = dict.fromkeys(("address", "version", "refused", "serial", "told_state"), "")
     objects: dict[str, Any] = {key: {} for key in ("labels", "meters", "store", "machine")}
@@ -207,7 +249,7 @@ def plant_node(tx: Transaction, name: str, price: float) -> None:
             is_draining=False,
             slots_most=4,
             price_per_hour=price,
-            facts={"slots": 8},
+            facts={"slots": 8, "gpus": 1},
             running=[],
             joined_at=tx.now,
             **texts,
@@ -235,7 +277,25 @@ def used(portal_site: Any) -> Any:
 
 
 def test_a_price_is_shared_by_the_slots_that_count(used: Any) -> None:
-    assert used.database.read(list_slot_prices) == {"node-1": 0.5}
+    assert used.database.read(list_prices) == {"node-1": NodePrice(2.0, 4, 1)}
+
+
+def test_a_task_of_several_slots_costs_them_all(used: Any) -> None:
+    def write(tx: Transaction) -> tuple[str, str]:
+        wide = plant(tx, used.project_id, "ben", "wide", [(0, "node-1", 3600)])
+        plant_step(tx, wide, 3.0, 0)
+        cards = plant(tx, used.project_id, "ben", "cards", [(0, "node-1", 1800)])
+        plant_step(tx, cards, 1.0, 1)
+        return wide, cards
+
+    wide, cards = used.database.change(write)
+    with Client(used.url, used.token("viewer"), project="birds", environ={}) as client:
+        costs = {row.key: row.used.cost for row in client.usage.get().pipelines}
+        assert costs["score"] == pytest.approx(0.5), "one slot of four, for an hour of 2.00"
+        assert costs["wide"] == pytest.approx(1.5)
+        assert costs["cards"] == pytest.approx(1.0), "all graphics processors, for half an hour"
+        assert client.usage.run(wide).total.cost == pytest.approx(1.5)
+        assert client.usage.run(cards).steps[0].used.cost == pytest.approx(1.0)
 
 
 def test_members_see_their_project_and_administrators_all(used: Any) -> None:

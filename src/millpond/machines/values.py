@@ -62,6 +62,29 @@ class NodeFacts:
 
 
 @dataclass(frozen=True)
+class NodePrice:
+    """What a node costs, and what it is shared by.
+
+    Attributes:
+        per_hour: of the whole node, in the currency of the house.
+        slots: that tasks may count for.
+        gpus: graphics processors that tasks may have.
+    """
+
+    per_hour: float
+    slots: float
+    gpus: int = 0
+
+    def of_task(self, slots: float, gpus: int = 0) -> float:
+        """Give what an hour of a task costs that takes so much of the node.
+
+        The larger share counts: a task that has every graphics processor has the whole node.
+        """
+        shares = (slots / self.slots, gpus / self.gpus if self.gpus else 0.0)
+        return self.per_hour * min(1.0, max(shares))
+
+
+@dataclass(frozen=True)
 class DiskUse:
     """How full a disk of a node is.
 

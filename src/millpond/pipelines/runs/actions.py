@@ -236,6 +236,8 @@ def _write(tx: Transaction, actor: Actor, made: Run, spec: PipelineSpec, code_ke
             "partitions_done": 0,
             "cpu_seconds": 0.0,
             "memory_peak_bytes": 0,
+            "slots": step.slots,
+            "gpus": step.gpus,
         }
         for place, step in enumerate(spec.steps)
     ]

@@ -59,6 +59,8 @@ step_run = sa.Table(
     sa.Column("memory_peak_bytes", sa.BigInteger, nullable=False),
     sa.Column("started_at", UtcTime),
     sa.Column("ended_at", UtcTime),
+    sa.Column("slots", sa.Float, nullable=False, server_default="1"),  # Of one task; as the next.
+    sa.Column("gpus", sa.Integer, nullable=False, server_default="0"),
 )
 
 task = sa.Table(

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 @dataclass(frozen=True)
 class DayUse:
-    """What ended tasks of one kind used on one day.
+    """What ended tasks of one kind, each of so many slots, used on one day.
 
     Attributes:
         day: on which they ended, in UTC.
@@ -18,6 +18,8 @@ class DayUse:
         cpu_seconds: of their sandboxes, user and system.
         wall_seconds: from begin to end, added up.
         memory_byte_seconds: the peak of memory times the time from begin to end, added up.
+        slots: that each of them counted for.
+        gpus: graphics processors that each of them had.
     """
 
     day: date
@@ -29,6 +31,8 @@ class DayUse:
     cpu_seconds: float
     wall_seconds: float
     memory_byte_seconds: float
+    slots: float = 1.0
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class TaskSpan:
 
     Attributes:
         ended_at: None while it runs.
+        slots: that it counts for.
+        gpus: graphics processors that it has.
     """
 
     step: str
@@ -47,3 +53,5 @@ class TaskSpan:
     cpu_seconds: float
     memory_peak_bytes: int
     wall_seconds: float
+    slots: float = 1.0
+    gpus: int = 0

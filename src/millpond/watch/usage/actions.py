@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 
 from millpond.ground.actor import Actor
+from millpond.machines.values import NodePrice
 from millpond.people.actions import list_projects, open_project
 from millpond.people.values import ProjectFilter
 from millpond.pipelines.usage import actions as used
@@ -11,8 +12,8 @@ from millpond.storage.database import Transaction
 from millpond.watch.usage import rules
 from millpond.watch.usage.values import RunUse, Usage
 
-Prices = Callable[[Transaction], Mapping[str, float]]
-"""Give by node what one slot of it costs in an hour; nodes without a price are left out."""
+Prices = Callable[[Transaction], Mapping[str, NodePrice]]
+"""Give by node what it costs in an hour; nodes without a price are left out."""
 
 _NAMES_AT_ONCE = 500
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 from millpond.ground.errors import Fault, InvalidError
+from millpond.machines.values import NodePrice
 from millpond.pipelines.usage.values import DayUse, TaskSpan
 from millpond.watch.usage.values import RunCurve, RunUse, StepUse, Usage, UsageRow, Used
 
@@ -39,12 +40,12 @@ def moments(first: date, last: date) -> tuple[datetime, datetime]:
     return datetime.combine(first, time(), UTC), datetime.combine(end, time(), UTC)
 
 
-def sum_up(rows: Iterable[DayUse], prices: Mapping[str, float]) -> Used:
+def sum_up(rows: Iterable[DayUse], prices: Mapping[str, NodePrice]) -> Used:
     """Add rows up.
 
     Args:
         rows: what was used.
-        prices: by node, what one slot of it costs in an hour; no price is no entry.
+        prices: by node, what it costs in an hour; no price is no entry.
     """
     total, cost = Used(), None
     for row in rows:
@@ -56,7 +57,7 @@ def sum_up(rows: Iterable[DayUse], prices: Mapping[str, float]) -> Used:
             memory_gb_hours=total.memory_gb_hours + row.memory_byte_seconds / _HOUR / _GB,
         )
         if row.node in prices:
-            cost = (cost or 0.0) + hours * prices[row.node]
+            cost = (cost or 0.0) + hours * prices[row.node].of_task(row.slots, row.gpus)
     return Used(total.tasks, total.cpu_hours, total.task_hours, total.memory_gb_hours, cost)
 
 
@@ -66,7 +67,7 @@ def tell_usage(
     project: str,
     days: tuple[date, date],
     names: Mapping[str, str],
-    prices: Mapping[str, float],
+    prices: Mapping[str, NodePrice],
 ) -> Usage:
     """Sum up rows by each of what they tell.
 
@@ -105,7 +106,7 @@ def tell_usage(
 
 
 def tell_run(
-    run_id: str, spans: Sequence[TaskSpan], now: datetime, prices: Mapping[str, float]
+    run_id: str, spans: Sequence[TaskSpan], now: datetime, prices: Mapping[str, NodePrice]
 ) -> RunUse:
     """Tell what a run has used, and spread its tasks over the time from the first to the last."""
     uses = [_as_use(span) for span in spans]
@@ -133,7 +134,19 @@ def _as_use(span: TaskSpan) -> DayUse | None:
         return None
     memory = span.memory_peak_bytes * span.wall_seconds
     day = span.ended_at.date()
-    return DayUse(day, "", "", "", span.node, 1, span.cpu_seconds, span.wall_seconds, memory)
+    return DayUse(
+        day=day,
+        project_id="",
+        user="",
+        pipeline="",
+        node=span.node,
+        tasks=1,
+        cpu_seconds=span.cpu_seconds,
+        wall_seconds=span.wall_seconds,
+        memory_byte_seconds=memory,
+        slots=span.slots,
+        gpus=span.gpus,
+    )
 
 
 def _processors(span: TaskSpan) -> float:
@@ -143,7 +156,7 @@ def _processors(span: TaskSpan) -> float:
 
 
 def _steps(
-    spans: Sequence[TaskSpan], uses: Sequence[DayUse | None], prices: Mapping[str, float]
+    spans: Sequence[TaskSpan], uses: Sequence[DayUse | None], prices: Mapping[str, NodePrice]
 ) -> list[StepUse]:
     found = []
     for name in dict.fromkeys(span.step for span in spans):
