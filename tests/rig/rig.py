@@ -6,10 +6,13 @@ limit on memory. All hang on one bridge in a network namespace that has no way o
 can reach the Internet, nor can anything outside reach in. Whoever makes the network may run
 programs on the bridge itself, as on a laptop that is plugged into the same switch.
 
+A machine is started by a small shell, which is quick, or by systemd as Debian's own are.
+
 Needs root, and of Debian: mmdebstrap, openssh-client, iproute2, e2fsprogs.
 """
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -27,12 +30,13 @@ LAPTOP = f"{NETWORK}.1"
 PREFIX = "mprig-"
 NEEDED = ("mmdebstrap", "ssh", "ssh-keygen", "ip", "mkfs.ext4", "unshare", "nsenter", "setpriv")
 CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", "freezer")
+PACKAGES = ("openssh-server", "systemd-sysv", "dbus", "libpam-systemd")
 CGROUPS = Path("/sys/fs/cgroup")
 START_SECONDS = 30.0
 
 INIT = r"""
 set -eu
-place=$1 base=$2 name=$3 controllers=$4
+place=$1 base=$2 name=$3 controllers=$4 init=$6
 mount --make-rprivate /
 mount -o loop,noatime "$place/system.img" "$place/system"
 mkdir -p "$place/system/upper" "$place/system/work"
@@ -60,7 +64,11 @@ if [ -n "$controllers" ]; then
     mount -t tmpfs -o mode=755,size=1m tmpfs "$root/sys/fs/cgroup"
     for each in $controllers; do
         mkdir "$root/sys/fs/cgroup/$each"
-        mount -t cgroup -o "$each" cgroup "$root/sys/fs/cgroup/$each"
+        case $each in
+            unified) mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup/$each" ;;
+            systemd) mount -t cgroup -o none,name=systemd cgroup "$root/sys/fs/cgroup/$each" ;;
+            *) mount -t cgroup -o "$each" cgroup "$root/sys/fs/cgroup/$each" ;;
+        esac
     done
 fi
 for pair in $5; do
@@ -69,14 +77,24 @@ for pair in $5; do
     mount -o remount,bind,ro "$root${pair#*:}"
 done
 hostname "$name"
+echo "$name" >"$root/etc/hostname"
 cd "$root"
 pivot_root . old
 umount -l /old
 rmdir /old 2>/dev/null || true
-exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root /bin/bash -c '
-set -eu
-mkdir -p /run/sshd /run/lock
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 [ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -A >/dev/null
+mkdir -p /run/lock
+if [ "$init" = systemd ]; then
+    # The kernel and its settings are not this machine's own.
+    for each in sysctl modules-load udevd; do
+        ln -sf /dev/null "/etc/systemd/system/systemd-$each.service"
+    done
+    exec env -i container=rig /lib/systemd/systemd --system --log-target=console
+fi
+exec env -i PATH="$PATH" HOME=/root /bin/bash -c '
+set -eu
+mkdir -p /run/sshd
 /usr/sbin/sshd
 : >/run/booted
 while :; do sleep infinity & wait || true; done
@@ -113,12 +131,13 @@ def why_not() -> str:
 
 
 def make_base(folder: Path) -> Path:
-    """Make the root file system that all machines begin as, once: Debian's least, and sshd.
+    """Make the root file system that all machines begin as, once: Debian's least, systemd and sshd.
 
     It knows a package mirror that it cannot reach, as a machine behind a closed door does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    base, archive = folder / "base", folder / "base.tar"
+    base = folder / f"base-{hashlib.sha256(' '.join(PACKAGES).encode()).hexdigest()[:8]}"
+    archive = base.with_suffix(".tar")
     with (folder / "base.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (base / ".complete").exists():
@@ -129,7 +148,7 @@ def make_base(folder: Path) -> Path:
             skipped = [
                 f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("man", "doc", "locale")
             ]
-            sh("mmdebstrap", "--variant=minbase", "--include=openssh-server", *skipped,
+            sh("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", *skipped,
                _codename(), making, "/etc/apt/sources.list.d/debian.sources")  # fmt: skip
             making.rename(archive)
         base.mkdir()
@@ -141,6 +160,7 @@ def make_base(folder: Path) -> Path:
         for path in (base / "etc/ssh").glob("ssh_host_*"):
             path.unlink()  # Each machine makes its own at first start.
         (base / "etc/resolv.conf").write_text("")
+        (base / "etc/machine-id").write_text("")  # The same.
         (base / ".complete").touch()
     return base
 
@@ -197,7 +217,10 @@ def _empty(group: Path) -> None:
 class Machine:
     """One bare machine; off until it is started."""
 
-    def __init__(self, lan: "Lan", number: int, name: str, memory_bytes: int) -> None:
+    def __init__(
+        self, lan: "Lan", number: int, name: str, memory_bytes: int, *, has_systemd: bool = False
+    ) -> None:
+        self.has_systemd = has_systemd
         self.lan, self.number, self.name = lan, number, name
         self.address = f"{NETWORK}.{10 + number}"
         self.namespace = f"{PREFIX}{lan.run_id}-{name}"
@@ -243,6 +266,16 @@ class Machine:
         """Name of the bridge's end of its cable."""
         return f"v{self.number}"
 
+    @property
+    def hierarchies(self) -> tuple[str, ...]:
+        """Give the hierarchies of control groups in which it has a group of its own.
+
+        Systemd makes groups in all there are, and none of them may come to lie beside ours.
+        """
+        if not self.has_systemd:
+            return CONTROLLERS
+        return tuple(sorted(each.parent.name for each in CGROUPS.glob("*/cgroup.procs")))
+
     # Power ------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -256,15 +289,16 @@ class Machine:
              "unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork",
              "--kill-child=KILL",
              "sh", "-c", INIT, "init", self.folder, self.lan.base, self.name,
-             " ".join(controllers), binds],
+             " ".join(controllers), binds, "systemd" if self.has_systemd else "shell"],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         end = time.monotonic() + START_SECONDS
+        booted = "run/sshd.pid" if self.has_systemd else "run/booted"
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 break
             self.pid = self._find_init()
-            if self.pid and Path(f"/proc/{self.pid}/root/run/booted").exists():
+            if self.pid and Path(f"/proc/{self.pid}/root/{booted}").exists():
                 return
             time.sleep(0.02)
         raise RigError(f"{self.name} does not start: {(self.folder / 'console').read_text()}")
@@ -272,19 +306,22 @@ class Machine:
     def _join_groups(self) -> list[str]:
         """Make its control groups, with its memory; give the controllers that can be had."""
         found = []
-        for each in CONTROLLERS:
+        for each in self.hierarchies:
             group = CGROUPS / each / self.namespace
             if not (CGROUPS / each / "cgroup.procs").exists():
                 continue
             group.mkdir(exist_ok=True)
             if each == "memory":
                 (group / "memory.limit_in_bytes").write_text(str(self.memory_bytes))
+            if each == "cpuset":  # It takes nobody in before it says which cores.
+                for kind in ("cpuset.cpus", "cpuset.mems"):
+                    (group / kind).write_text((CGROUPS / each / kind).read_text())
             found.append(each)
         return found
 
     def _joining(self) -> list[str]:
         """Give the words that make a program a member of its control groups, from its start on."""
-        files = (CGROUPS / each / self.namespace / "cgroup.procs" for each in CONTROLLERS)
+        files = (CGROUPS / each / self.namespace / "cgroup.procs" for each in self.hierarchies)
         listed = " ".join(str(file) for file in files if file.exists())
         join = 'for file in $1; do echo $$ >"$file"; done; shift; exec "$@"'
         return ["sh", "-c", join, "join", listed]
@@ -303,12 +340,20 @@ class Machine:
             self.process.kill()
             self.process.wait()
             self.process = None
-        for each in CONTROLLERS:
+        for each in self.hierarchies:
             group = CGROUPS / each / self.namespace
             if group.exists():
                 _empty(group)
         if self._log:
             self._log.close()
+
+    def reboot(self) -> None:
+        """Let systemd end everything in order, and switch it on again."""
+        assert self.process
+        self.run("systemctl", "reboot", check=False)  # It may be cut off while it says so.
+        self.process.wait(START_SECONDS)
+        self.stop()
+        self.start()
 
     def cut(self) -> None:
         """Pull the cable."""
@@ -381,9 +426,11 @@ class Lan:
         memory_bytes: int = 3 * GIB,
         system_bytes: int = 6 * GIB,
         data_bytes: int = 2 * GIB,
+        has_systemd: bool = False,
     ) -> Machine:
         """Make a machine; it is off."""
-        machine = Machine(self, len(self.machines) + 1, name, memory_bytes)
+        number = len(self.machines) + 1
+        machine = Machine(self, number, name, memory_bytes, has_systemd=has_systemd)
         self.machines[name] = machine
         machine.make(system_bytes, data_bytes)
         return machine

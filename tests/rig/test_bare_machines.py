@@ -3,16 +3,12 @@
 This is what docs/guides/five-bare-machines.md tells step by step.
 """
 
-import base64
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,8 +19,14 @@ from playwright.sync_api import sync_playwright
 
 from millpond.deploy.wheelhouse import Wheelhouse
 
-ROOT = Path(__file__).parents[2]
-MILLPOND = "/opt/millpond/current/bin/millpond"
+HERE = str(Path(__file__).parent)
+sys.path.insert(0, HERE)
+try:
+    from rig_company import MILLPOND, Company, change_version, until
+finally:
+    sys.path.remove(HERE)
+
+NAMES = ("w1", "w2", "w3", "w4")
 PASSWORD = "a long word for anna"
 PIPELINE = '''
 import time
@@ -67,52 +69,12 @@ class Laptop:
         return json.loads(self.run(*words, "--json"))
 
 
-class Company:
-    """A host and its workers, as a company has them: bare."""
-
-    def __init__(self, lan: Any, key: Path, start: Callable[..., Any], workers: int) -> None:
-        self.host = start("host", memory_bytes=4 << 30)
-        self.workers = [start(f"w{number}") for number in range(1, workers + 1)]
-        self.list = Path("/root/machines.txt")
-        clone = lan.folder / "checkout"
-        subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(clone)], check=True)
-        home = self.host.path("/root")
-        shutil.copytree(clone, home / "millpond", symlinks=True)
-        shutil.copytree(ROOT / ".dev" / "wheelhouse", home / "millpond" / ".dev" / "wheelhouse")
-        shutil.copy(key, home / "company-key")
-        (home / "company-key").chmod(0o600)
-        # Two machines of which one dies cannot keep two copies: there, data lie on the host.
-        data = " data=/mnt/data" if workers > 2 else ""
-        lines = [
-            f"root@{each.address} name={each.name} slots=2 key=company-key{data}"
-            for each in self.workers
-        ]
-        self.write("# The company's machines", *lines)
-
-    def write(self, *lines: str) -> None:
-        self.host.path(str(self.list)).write_text("\n".join(lines) + "\n")
-
-    def bring_up(self, *more: str, code: int = 0) -> tuple[str, str]:
-        # Load is counted for this whole machine, so that no guard may go by it here.
-        given = f"MILLPOND_CLUSTER_LOAD_MOST=1000 ./dev cluster {self.list} {' '.join(more)}"
-        command = f"cd /root/millpond && {given}"
-        done = self.host.run("sh", "-c", command, check=False, seconds=900)
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return done.stdout, done.stderr
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self.host.run(MILLPOND, *words, "--json").stdout)
-
-    def states(self) -> dict[str, str]:
-        return {node["name"]: node["state"] for node in self.json("node", "list")}
-
-
 @pytest.fixture
 def company(
     request: pytest.FixtureRequest, lan: Any, key: Path, start: Callable[..., Any],
     wheelhouse: Wheelhouse,
 ) -> Company:  # fmt: skip
-    return Company(lan, key, start, request.param)
+    return Company(lan, key, start, request.param, with_systemd={"sys"})
 
 
 @pytest.fixture
@@ -131,17 +93,9 @@ def browser(lan: Any) -> Iterator[Any]:
         opened.close()
 
 
-def until(is_so: Callable[[], Any], seconds: float) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := is_so()):
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.3)
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("company", [2, pytest.param(4, id="full")], indirect=True)
+@pytest.mark.parametrize("company", [NAMES[:2], pytest.param(NAMES, id="full")], indirect=True)
 def test_one_command_makes_bare_machines_a_cluster_that_outlives_a_worker(  # noqa: PLR0915 - one story.
     company: Company, lan: Any, browser: Any, tmp_path: Path
 ) -> None:
@@ -235,73 +189,60 @@ def test_one_command_makes_bare_machines_a_cluster_that_outlives_a_worker(  # no
     assert not company.host.path("/srv/second").exists()
 
 
-def change_version(house: Path, version: str, *, is_broken: bool = False) -> None:
-    """Make Millpond's own wheel in a wheelhouse one of another version, or one that cannot start."""
-    manifest = json.loads((house / "manifest.json").read_text())
-    before = house / "wheels" / manifest["wheel"]["name"]
-    after = before.with_name(f"millpond-{version}-py3-none-any.whl")
-    old, record = f"millpond-{manifest['version']}.dist-info/", []
-    with zipfile.ZipFile(before) as source, zipfile.ZipFile(after, "w") as target:
-        for name in source.namelist():
-            data, kept = source.read(name), name.replace(old, f"millpond-{version}.dist-info/")
-            if kept.endswith("dist-info/METADATA"):
-                data = re.sub(rb"(?m)^Version: .*$", f"Version: {version}".encode(), data, count=1)
-            elif kept == "millpond/worker.py" and is_broken:
-                data = b"raise SystemExit('This version cannot start.')\n"
-            if not kept.endswith("/RECORD"):
-                target.writestr(kept, data)
-                digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
-                record.append(f"{kept},sha256={digest.decode()},{len(data)}")
-        name = f"millpond-{version}.dist-info/RECORD"
-        target.writestr(name, "\n".join([*record, f"{name},,"]) + "\n")
-    digest = hashlib.sha256(after.read_bytes()).hexdigest()
-    manifest |= {"version": version, "wheel": {"name": after.name, "sha256": digest}}
-    (house / "manifest.json").write_text(json.dumps(manifest))
-    for key in manifest["targets"]:
-        Wheelhouse(house)._write_lock(manifest, key)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("company", [1], indirect=True)
+@pytest.mark.parametrize("company", [("w1", "sys")], indirect=True)
 def test_a_new_version_comes_beside_the_old_which_runs_again_when_the_new_does_not(
     company: Company,
 ) -> None:
-    worker = company.workers[0]
+    """One worker's service is a loop, the other's is systemd's."""
+    loop, managed = company.workers
     house = company.host.path("/root/millpond/.dev/wheelhouse")
 
     def running() -> str:
-        return worker.run("readlink", "/opt/millpond/current").stdout.strip()
+        found = {
+            worker.run("readlink", "/opt/millpond/current").stdout.strip()
+            for worker in company.workers
+        }
+        assert len(found) == 1, found
+        return found.pop()
 
     _, told = company.bring_up("--dry-run")
-    assert re.search(r"ok  w1 +plan .*join as w1", told)
-    assert worker.run("ls", "/opt").stdout == ""
+    for worker in company.workers:
+        assert re.search(rf"ok  {worker.name} +plan .*join as {worker.name}", told)
+        assert worker.run("ls", "/opt").stdout == ""
     company.bring_up()
     first = running()
 
     change_version(house, "0.9.1")
     out, told = company.bring_up()
-    assert "runs this version now" in out
+    assert out.count("runs this version now") == 2
     second = running()
     assert second.startswith("0.9.1-")
-    assert company.json("node", "list")[0]["version"] == "0.9.1"
-    assert worker.path(f"/opt/millpond/{first}").is_dir()  # To go back to.
+    assert {node["version"] for node in company.json("node", "list")} == {"0.9.1"}
+    for worker in company.workers:
+        assert worker.path(f"/opt/millpond/{first}").is_dir()  # To go back to.
 
     change_version(house, "0.9.2", is_broken=True)
     out, told = company.bring_up(code=1)
     assert running() == second
-    assert "does not stay up on root@" in out + told
-    assert "This version cannot start." in out + told
-    assert "0 of 1 machines work" in out
+    assert (out + told).count("does not stay up on root@") == 4  # Told at once, and at the end.
+    assert (out + told).count("This version cannot start.") >= 2
+    assert "0 of 2 machines work" in out
 
-    _, told = company.bring_up("--doctor")
-    assert re.search(rf"ok  w1 +service +runs {second}", told)
-    worker.run("sh", "-c", "kill $(cat /var/lib/millpond-node/supervise.pid)")
+    managed.run("systemctl", "stop", "millpond-worker")
     _, told = company.bring_up("--doctor", code=1)
-    assert re.search(r"XX  w1 +service +does not run", told)
+    assert re.search(rf"ok  {loop.name} +service +runs {second}", told)
+    assert re.search(rf"XX  {managed.name} +service +does not run", told)
+    loop.run("sh", "-c", "kill $(cat /var/lib/millpond-node/supervise.pid)")
+    _, told = company.bring_up("--doctor", code=1)
+    assert re.search(rf"XX  {loop.name} +service +does not run", told)
 
     # Removed, nothing of it is left on the machine, and its certificate is good for nothing.
-    company.host.run(MILLPOND, "node", "remove", "w1", "--force", "--yes")
-    until(lambda: not worker.path("/opt/millpond").exists(), 60)
-    assert not worker.path("/var/lib/millpond-node").exists()
+    for worker in company.workers:
+        company.host.run(MILLPOND, "node", "remove", worker.name, "--force", "--yes")
+        until(lambda worker=worker: not worker.path("/opt/millpond").exists(), 60)
+        assert not worker.path("/var/lib/millpond-node").exists()
+    assert not managed.path("/etc/systemd/system/millpond-worker.service").exists()
+    assert managed.run("systemctl", "is-active", "millpond-worker", check=False).returncode
     assert company.states() == {}
