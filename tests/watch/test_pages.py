@@ -64,6 +64,8 @@ def test_the_live_part_gives_the_same_plots(measured: Any) -> None:
             assert lengths == {len(plot["facts"]["x"])}
         assert live["texts"]["node-1/cpu"] == "50% of 4"
         whole = http.get("/admin/monitor/live").json()
+        network = whole["plots"]["node-1/network"]["facts"]
+        assert network["least"] == 0.1, "a few bytes do not look like much"
         assert whole["nodes"] == ["local", "node-1", "node-2"]
 
 
@@ -129,6 +131,9 @@ def test_a_page_that_is_seen_follows_by_itself(measured: Any, sample: Sample, sh
         page.goto(f"{measured.url}/admin/monitor/node-1?range=15m")
         assert page.locator('[data-text="node-1/cpu"]').inner_text() == "50% of 4"
         assert page.locator("canvas").count() >= 6
+        legend = page.locator(".u-legend").first
+        expect(legend).to_contain_text("newest")
+        expect(legend).to_contain_text("50")  # Without a pointer the newest values are told.
         page.evaluate("window.isSame = true")
         page.locator("summary", has_text="As a table").first.click()
         telling.start()

@@ -24,6 +24,8 @@ from millpond.pipelines.runs.tables import task as task_table
 from millpond.pipelines.usage.values import DayUse, TaskSpan
 from millpond.storage.database import Transaction
 from millpond.watch.usage import rules
+from millpond.watch.usage.pages import draw_days
+from millpond.watch.usage.values import Usage, UsageRow, Used
 
 NOON = datetime(2026, 5, 2, 12, tzinfo=UTC)
 TODAY = date(2026, 5, 2)
@@ -331,6 +333,7 @@ def test_the_pages_show_it(used: Any) -> None:
         assert "By person" in text
         assert "at the nodes' prices of today" in text
         assert "By project" not in text
+        assert "/admin/" not in text.partition("<main")[2], "no way to what members may not see"
         assert "data-plot" in text
         assert http.get("/projects/birds/usage", params={"since": "soon"}).status_code == 422
         old = http.get(
@@ -344,7 +347,22 @@ def test_the_pages_show_it(used: Any) -> None:
         assert http.get("/admin/usage").status_code == 403
         assert http.get(f"/projects/birds/runs/{new_id('run')}/resources").status_code == 404
     with used.browser("root") as http:
-        assert "prj_elsewhere" in http.get("/admin/usage").text
+        text = http.get("/admin/usage").text
+        assert "prj_elsewhere" in text
+        assert 'href="/projects/birds/usage"' in text
+        assert 'href="/admin/monitor/node-1"' in text
+        assert "prj_elsewhere/usage" not in text, "there is no such page"
+
+
+def test_a_little_use_is_drawn_in_a_unit_that_shows_it() -> None:
+    day = date(2026, 5, 1)
+    for hours, unit, value in ((2e-5, "s", 0.072), (0.5, "min", 30.0), (1.5, "h", 1.5)):
+        used = Used(1, hours, hours, hours, None)
+        found = Usage("p", day, day, used, [UsageRow("2026-05-01", used)], [], [], [], [])
+        drawn = dict(draw_days(found))
+        assert drawn["Processor time"]["unit"] == unit
+        assert drawn["Memory times time"]["unit"] == f"GB {unit}"
+        assert drawn["Processor time"]["series"][0]["values"] == [value]
 
 
 def test_the_command_shows_it(used: Any, monkeypatch: pytest.MonkeyPatch) -> None:

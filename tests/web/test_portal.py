@@ -185,6 +185,13 @@ def test_small_amounts_and_times_are_never_naught_nor_powers_of_ten():
     assert words.write_amount(0.0003, 2) == "< 0.01"
 
 
+def test_commands_in_words_are_shown_as_code():
+    assert words.write_coded("See `ls <x>`, then `b`.") == (
+        "See <code>ls &lt;x&gt;</code>, then <code>b</code>."
+    )
+    assert words.write_coded("An odd ` is <none>.") == "An odd ` is &lt;none&gt;."
+
+
 def test_words_for_numbers():
     assert [words.write_size(n) for n in (0, 999, 1500, 2_000_000, None)] == [
         "0 B",

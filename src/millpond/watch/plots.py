@@ -11,6 +11,8 @@ from millpond.web.words import write_number, write_size
 Points = list[float | None]
 _GB, _MB = 1e9, 1e6
 _GIVEN = 4
+_LEAST = {"": 1.0, "MB/s": 0.1}
+"""The lowest end of an axis by its unit, so that next to nothing does not look like much."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class _Drawing:
         }
         if most is not None:
             facts["most"] = most
+        elif unit in _LEAST:
+            facts["least"] = _LEAST[unit]
         words = "; ".join(_words(label, values, unit) for label, values in series)
         return Plot(f"{self._node}/{key}", title, facts, f"{title} of {self._node}: {words}")
 

@@ -137,6 +137,7 @@ class Portal:
         self._templates.globals.update(asset=assets.url, warning=warning)
         self._templates.filters.update(
             amount=words.write_amount,
+            coded=words.write_coded,
             duration=words.write_duration,
             json=words.write_json,
             number=words.write_number,

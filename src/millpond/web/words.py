@@ -71,6 +71,17 @@ def write_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def write_coded(text: str) -> Markup:
+    """Write words in which `commands` stand between backticks as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # One without its end is no command.
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
 def write_pretty(value: object) -> Markup:
     """Write JSON over several lines, to be read."""
     text = json.dumps(value, ensure_ascii=False, default=str, indent=2)

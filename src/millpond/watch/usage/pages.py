@@ -67,7 +67,7 @@ def _render(portal: Portal, visit: VisitIn, found: Usage) -> HTMLResponse:
         groups.insert(0, ("By project", "Project", found.projects))
     groups.append(("By node", "Node", found.nodes))
     return portal.render(
-        visit, "watch/usage/usage.html", found=found, plots=_day_plots(found), groups=groups
+        visit, "watch/usage/usage.html", found=found, plots=draw_days(found), groups=groups
     )
 
 
@@ -91,10 +91,11 @@ def _days(since: str, until: str) -> tuple[date | None, date | None]:
     return days[0], days[1]
 
 
-def _day_plots(found: Usage) -> list[tuple[str, dict[str, Any]]]:
+def draw_days(found: Usage) -> list[tuple[str, dict[str, Any]]]:
+    """Draw what was used on each day, each kind in a unit that shows it."""
     kinds = [
-        ("Processor hours", "h", [row.used.cpu_hours for row in found.days]),
-        ("Memory, GB times hours", "GB h", [row.used.memory_gb_hours for row in found.days]),
+        ("Processor time", *_in_time([row.used.cpu_hours for row in found.days])),
+        ("Memory times time", *_in_time([row.used.memory_gb_hours for row in found.days], "GB ")),
         ("Tasks", "", [float(row.used.tasks) for row in found.days]),
     ]
     if found.total.cost is not None:
@@ -108,11 +109,18 @@ def _day_plots(found: Usage) -> list[tuple[str, dict[str, Any]]]:
                 "x_label": "Day",
                 "bars": True,
                 "unit": unit,
-                "series": [{"label": title, "values": [round(value, 4) for value in values]}],
+                "series": [{"label": title, "values": [float(f"{value:.4g}") for value in values]}],
             },
         )
         for title, unit, values in kinds
     ]
+
+
+def _in_time(hours: Sequence[float], of: str = "") -> tuple[str, list[float]]:
+    """Give a unit in which the highest of some hours can be read, and the values in it."""
+    most = max(hours, default=0.0)
+    unit, per = ("h", 1) if most >= 1 else ("min", 60) if most >= 1 / 60 else ("s", 3600)
+    return of + unit, [value * per for value in hours]
 
 
 def _run_plots(found: RunUse) -> list[tuple[str, dict[str, Any]]]:
