@@ -39,9 +39,9 @@ def main(facts):
     world = house["World"](database, objects, folder)
     submit = world.dispatcher.submit
 
-    def counted_submit(task, share, on_progress, on_done):
+    def counted_submit(task, share, on_progress, on_done, **more):
         points.reach()
-        submit(task, share, on_progress, on_done)
+        submit(task, share, on_progress, on_done, **more)
         points.reach()
 
     world.dispatcher.submit = counted_submit

@@ -35,6 +35,8 @@ class _Waiting:
     on_done: OnDone
     since: int
     held: Mapping[str, int]
+    on_place: Callable[[str], None]
+    is_first: bool = False
     passes: int = 0
 
 
@@ -132,7 +134,16 @@ class Dispatcher:
         if self._books.queues:
             self._pump()
 
-    def submit(self, task: TaskSpec, share: str, on_progress: OnProgress, on_done: OnDone) -> None:
+    def submit(
+        self,
+        task: TaskSpec,
+        share: str,
+        on_progress: OnProgress,
+        on_done: OnDone,
+        *,
+        on_place: Callable[[str], None] = lambda _node: None,
+        before: str = "",
+    ) -> None:
         """Queue a task; it starts when it is its share's turn and a node has room.
 
         Args:
@@ -140,6 +151,8 @@ class Dispatcher:
             share: ``project/user``, who takes turns.
             on_progress: hears of its progress.
             on_done: hears, exactly once, how it ended; also when it never started.
+            on_place: hears, quickly, to which node it was given; perhaps after its end.
+            before: it goes before the waiting tasks of its share whose keys begin so.
 
         Raises:
             InvalidError: it asks for more than any node has, or than the caps allow.
@@ -161,8 +174,10 @@ class Dispatcher:
                     next_step="Wait for it, or cancel it first.",
                 )
             self._books.keys.add(task.key)
-            waiting = _Waiting(task, on_progress, on_done, next(self._counter), held)
-            self._books.queues.setdefault((project, user), deque()).append(waiting)
+            since = next(self._counter)
+            waiting = _Waiting(task, on_progress, on_done, since, held, on_place, bool(before))
+            queue = self._books.queues.setdefault((project, user), deque())
+            _put(queue, waiting, before)
         self._pump()
 
     def cancel(self, key: str) -> None:
@@ -333,6 +348,7 @@ class Dispatcher:
             waits=waits,
         )
         self._ahead.begin(waiting.task, node, waits=waits)
+        waiting.on_place(node)
 
     def _remove(self, who: tuple[str, str], waiting: _Waiting) -> None:
         queue = self._books.queues[who]
@@ -345,6 +361,14 @@ class Dispatcher:
             on_done(report)
         except Exception:  # noqa: BLE001 - a caller's fault must not stop the queue.
             _log.exception("the report of task %s was not taken", report.key)
+
+
+def _put(queue: deque[_Waiting], waiting: _Waiting, before: str) -> None:
+    """Put a task before those whose keys begin so; all others keep their places."""
+    for place, each in enumerate(queue) if before else ():
+        if not each.is_first and each.task.key.startswith(before):
+            queue[place], waiting = waiting, each
+    queue.append(waiting)
 
 
 def _never_ran(task: TaskSpec, outcome: Outcome, reason: str) -> TaskReport:

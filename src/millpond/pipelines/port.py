@@ -22,8 +22,21 @@ class Dispatcher(Protocol):
         """Whether tasks go on when this server ends, for the next one to take over."""
         ...
 
-    def submit(self, task: TaskSpec, share: str, on_progress: OnProgress, on_done: OnDone) -> None:
-        """Take a task; it starts when it is its turn. ``on_done`` is called exactly once."""
+    def submit(
+        self,
+        task: TaskSpec,
+        share: str,
+        on_progress: OnProgress,
+        on_done: OnDone,
+        *,
+        on_place: Callable[[str], None] = ...,
+        before: str = ...,
+    ) -> None:
+        """Take a task; it starts when it is its turn. ``on_done`` is called exactly once.
+
+        ``on_place`` hears to which node it was given; it goes before the tasks of its share that
+        wait and whose keys begin with ``before``.
+        """
         ...
 
     def cancel(self, key: str) -> None:

@@ -9,17 +9,18 @@ the commit that marks the task done.
 import json
 import queue
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from millpond.engine.values import Outcome, TaskProgress, TaskReport
+from millpond.engine.values import TaskProgress, TaskReport
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 from millpond.jobs.port import Lease, LeaseLostError, StoppingError
 from millpond.pipelines.port import PipelineTools
-from millpond.pipelines.runs import store
-from millpond.pipelines.runs.graph import Graph, StepNow
+from millpond.pipelines.runs import store, tries
+from millpond.pipelines.runs.graph import Graph, StepNow, never_ran
 from millpond.pipelines.runs.measure import count_items, is_over_table, measure
 from millpond.pipelines.runs.rules import must_split
 from millpond.pipelines.runs.staging import (
@@ -32,8 +33,8 @@ from millpond.pipelines.runs.staging import (
 from millpond.pipelines.runs.values import (
     SPLITTING,
     DataFaultError,
-    Ended,
     Loaded,
+    Placed,
     TaskOutputs,
     Try,
     Wave,
@@ -64,8 +65,9 @@ class Driver:
         self._tools, self._lease, self._loaded, self._staging = tools, lease, loaded, staging
         pace = tools.pace
         self.graph = Graph(loaded, pace.retries, pace.retry_seconds)
-        self._news: queue.SimpleQueue[TaskReport | TaskProgress] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[TaskReport | TaskProgress | Placed] = queue.SimpleQueue()
         self._live: dict[str, TaskProgress] = {}
+        self._placed: dict[str, str] = {}  # Nodes of running tasks that are not written down yet.
         self._told_at = 0.0
         self._looked_at = time.monotonic()
         self._fork_told = False
@@ -86,7 +88,7 @@ class Driver:
         try:
             self._take_over()
             wave = Wave()
-            self._adopt()
+            self._adopt(wave)
             while True:
                 self._advance(wave)
                 if self.graph.is_over and not self.graph.running_count():
@@ -105,12 +107,19 @@ class Driver:
             self._kill()
             raise
 
-    def _adopt(self) -> None:
-        """Take over the tasks that a driver before handed over, where they outlived it."""
+    def _adopt(self, wave: Wave) -> None:
+        """Take over the tasks that a driver before handed over, where they outlived it.
+
+        Of the others those are lost that a node had; the rest only waited, and does so again.
+        """
         keys, dispatcher, put = self.graph.running_keys(), self._tools.dispatcher, self._news.put
         alive = dispatcher.reattach(keys, put, put) if keys and dispatcher.outlives else set()
         for key in keys - alive:
-            put(_never_ran(key, "lost", _STOPPED))
+            node = self.graph.begun.get(key)
+            if node is None:
+                self.graph.queue_again(key, wave)
+            else:
+                put(never_ran(key, "lost", _STOPPED, node))
         for step in self.graph.steps.values():
             for key in alive & set(step.running) if step.state in STEP_ENDED else ():
                 dispatcher.cancel(key)
@@ -139,7 +148,7 @@ class Driver:
         self._measure()
         is_due = time.monotonic() - self._told_at >= self._tools.pace.event_seconds
         if wave or is_due:
-            self._commit(wave)
+            self._commit(wave, self._take_placed() if is_due else {})
         for step, tried in taken:
             self._hand_over(step, tried)
         for name in wave.steps:
@@ -191,9 +200,16 @@ class Driver:
         self.graph.hand_over(step, task.key, tried)
         try:
             share = f"{run.project_id}/{self._loaded.user_id}"
-            self._tools.dispatcher.submit(task, share, self._news.put, self._news.put)
+            self._tools.dispatcher.submit(
+                task,
+                share,
+                self._news.put,
+                self._news.put,
+                on_place=lambda node: self._news.put(Placed(task.key, node)),
+                before=f"{run.id}/" if tried.is_again else "",
+            )
         except MillpondError as fault:
-            self._news.put(_never_ran(task.key, "failed", f"{fault.message} {fault.next_step}"))
+            self._news.put(never_ran(task.key, "failed", f"{fault.message} {fault.next_step}"))
 
     def _listen(self) -> Wave:
         """Wait for news, then take all there is; look now and then whether to stop."""
@@ -225,11 +241,15 @@ class Driver:
             return False
         return running * 2 >= self._tools.pace.window or self.graph.next_moment() is None
 
-    def _take(self, news: TaskReport | TaskProgress, wave: Wave) -> None:
+    def _take(self, news: TaskReport | TaskProgress | Placed, wave: Wave) -> None:
+        if isinstance(news, Placed):
+            self._placed[news.key] = news.node
+            return
         if isinstance(news, TaskProgress):
             self._live[news.key] = news
             return
         self._live.pop(news.key, None)
+        self._placed.pop(news.key, None)
         news = self._checked(news)
         outputs, key = None, ""
         is_silent = not news.node or news.outcome == "lost"  # Nobody told how it ran.
@@ -249,7 +269,7 @@ class Driver:
         lead = f"{task_prefix(run.project_id, run.id, tried)}/"
         if all(each.key.startswith(lead) for each in report.outputs):
             return report
-        return _never_ran(report.key, "lost", "Its node told of outputs that are not the task's.")
+        return never_ran(report.key, "lost", "Its node told of outputs that are not the task's.")
 
     def _keep_outputs(self, task_key: str, outputs: TaskOutputs) -> str:
         if len(outputs.objects) <= _OUTPUTS_INLINE:
@@ -270,11 +290,17 @@ class Driver:
         if self._before is None and self.progress.items_total:
             self._before = self.progress.items_done
 
-    def _commit(self, wave: Wave) -> None:
-        state = self._tools.database.change(lambda tx: self._settle(tx, wave))
+    def _take_placed(self) -> dict[Try, str]:
+        """Give what is to be written down of where tasks run: short ones have ended before that."""
+        placed, self._placed = self._placed, {}
+        found = {self.graph.try_of(key): node for key, node in placed.items()}
+        return {tried: node for tried, node in found.items() if tried is not None}
+
+    def _commit(self, wave: Wave, placed: Mapping[Try, str]) -> None:
+        state = self._tools.database.change(lambda tx: self._settle(tx, wave, placed))
         self._obey(state)
 
-    def _settle(self, tx: Transaction, wave: Wave) -> str:
+    def _settle(self, tx: Transaction, wave: Wave, placed: Mapping[Try, str]) -> str:
         self._lease.hold(tx)
         run_id = self._loaded.run.id
         progress = dict(vars(self.progress))
@@ -284,9 +310,13 @@ class Driver:
         if state is None:
             raise LeaseLostError
         if wave.ended:
-            store.end_tasks(tx, [_task_row(run_id, each) for each in wave.ended])
+            tries.end_tasks(tx, run_id, wave.ended)
+        if placed:
+            tries.place_tasks(tx, run_id, placed)
+        if wave.moved:
+            tries.begin_anew(tx, run_id, wave.moved)
         if wave.started:
-            store.start_tasks(tx, run_id, wave.started, self._begun)
+            tries.start_tasks(tx, run_id, wave.started, self._begun)
             begun = self._begun + len(wave.started)
             tx.after_commit(lambda: setattr(self, "_begun", begun))
         if wave.steps:
@@ -325,45 +355,9 @@ class Driver:
                     left.discard(news.key)
 
 
-def _never_ran(key: str, outcome: Outcome, reason: str) -> TaskReport:
-    now = datetime.now(UTC)
-    return TaskReport(
-        key=key, outcome=outcome, exit_code=None, reason=reason, started_at=now, node="",
-        isolated=False,
-    )  # fmt: skip
-
-
 def _rows_of(result: Any) -> dict[str, Any]:
     rows = result.get("rows") if isinstance(result, dict) else None
     return rows if isinstance(rows, dict) else {}
-
-
-def _task_row(run_id: str, ended: Ended) -> dict[str, Any]:
-    tried, report, outputs = ended.tried, ended.report, ended.outputs
-    packed = None
-    if outputs is not None and not ended.outputs_key:
-        packed = store.pack_outputs(outputs.objects)
-    return {
-        "b_run_id": run_id,
-        "b_step": tried.step,
-        "b_partition": tried.partition,
-        "b_attempt": tried.attempt,
-        "state": ended.state,
-        "outcome": report.outcome,
-        "reason": report.reason[:4000].replace("\0", "\ufffd"),  # PostgreSQL keeps no NUL.
-        "node": report.node,
-        "isolated": report.isolated or report.outcome == "lost",
-        "exit_code": report.exit_code,
-        "cpu_seconds": report.cpu_seconds,
-        "memory_peak_bytes": report.memory_peak_bytes,
-        "wall_seconds": report.wall_seconds,
-        "log_bytes": report.log_bytes,
-        "started_at": report.started_at,
-        "ended_at": datetime.now(UTC),
-        "rows": dict(outputs.rows) if outputs is not None else None,
-        "outputs": packed,
-        "outputs_key": ended.outputs_key,
-    }
 
 
 def _step_row(run_id: str, step: StepNow) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import cast
 
-from millpond.engine.values import TaskReport
+from millpond.engine.values import Outcome, TaskReport
 from millpond.pipelines.runs.rules import judge, lost_wait, retry_wait
 from millpond.pipelines.runs.values import SPLITTING, Ended, Loaded, Part, TaskOutputs, Try, Wave
 from millpond.pipelines.values import STEP_ENDED, StepSpec, StepState
@@ -21,8 +22,11 @@ class StepNow:
         cuts: places where ``over`` is cut; None until it is planned.
         over: files of the argument that is split or counted.
         rest: files of the other data arguments.
-        waiting: tries to come, soonest first.
+        waiting: first tries to come.
+        again: further tries to come, soonest first; they go before the others.
         running: tries handed over, by key.
+        unbegun: tries that a driver before this one handed over and nobody began, by partition:
+            the next try takes the place of each.
         is_adopted: whether some of these were handed over by a driver before this one, and the
             step was not planned since.
         done: outputs by partition.
@@ -36,8 +40,10 @@ class StepNow:
     cuts: list[int] | None = None
     over: Sequence[Part] = ()
     rest: dict[str, Sequence[Part]] = field(default_factory=dict)
-    waiting: list[tuple[float, int, Try]] = field(default_factory=list)
+    waiting: deque[Try] = field(default_factory=deque)
+    again: list[tuple[float, int, Try]] = field(default_factory=list)
     running: dict[str, Try] = field(default_factory=dict)
+    unbegun: dict[int, Try] = field(default_factory=dict)
     is_adopted: bool = False
     done: dict[int, TaskOutputs] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
@@ -70,6 +76,14 @@ def task_key(run_id: str, tried: Try) -> str:
     return f"{run_id}/{tried.step}/{tried.partition}/{tried.attempt}"
 
 
+def never_ran(key: str, outcome: Outcome, reason: str, node: str = "") -> TaskReport:
+    """Make the report of a task that no engine has told of."""
+    return TaskReport(
+        key=key, outcome=outcome, exit_code=None, reason=reason, started_at=datetime.now(UTC),
+        node=node, isolated=False,
+    )  # fmt: skip
+
+
 class Graph:
     """The state machine of one run. The driver asks it what to do and tells it what happened."""
 
@@ -78,6 +92,7 @@ class Graph:
         self.steps: dict[str, StepNow] = {}
         self.followers: dict[str, list[str]] = {}
         self.no_fork = False
+        self.begun: dict[str, str] = {}  # Where tries run that were handed over before this driver.
         self._retries, self._retry_seconds = retries, retry_seconds
         self._order = itertools.count()
         self._open = len(loaded.spec.steps)
@@ -118,7 +133,10 @@ class Graph:
                 step.done[task.partition] = task.outputs
             elif task.state == "running":
                 tried = Try(task.step, task.partition, task.attempt, task.fork)
-                self.hand_over(step, task_key(loaded.run.id, tried), tried)
+                key = task_key(loaded.run.id, tried)
+                self.hand_over(step, key, tried)
+                if task.node:
+                    self.begun[key] = task.node
                 step.is_adopted = True
             elif task.outcome == "lost":
                 step.lost[task.partition] = step.lost.get(task.partition, 0) + 1
@@ -135,7 +153,7 @@ class Graph:
         ready = [
             step
             for step in self._ripe.values()
-            if not step.waiting and (not step.running or step.is_adopted)
+            if not (step.waiting or step.again) and (not step.running or step.is_adopted)
         ]
         return sorted(ready, key=lambda step: step.place)
 
@@ -148,29 +166,45 @@ class Graph:
         under_way = {tried.partition for tried in step.running.values()}
         for partition in wanted:
             if partition not in step.done and partition not in under_way:
-                self._push(step, partition, step.fork)
+                step.waiting.append(self._next_try(step, partition, step.fork))
         if not step.waiting and not step.running and cuts is not None:
             self._end(step, "succeeded", "", now, wave)
 
-    def _push(self, step: StepNow, partition: int, fork: bool, ready_at: float = 0.0) -> None:
+    def _next_try(self, step: StepNow, partition: int, fork: bool, ready_at: float = 0.0) -> Try:
         attempt = step.attempts[partition] = step.attempts.get(partition, 0) + 1
-        tried = Try(step.spec.name, partition, attempt, fork, ready_at)
-        heapq.heappush(step.waiting, (ready_at, next(self._order), tried))
+        return Try(step.spec.name, partition, attempt, fork, ready_at, is_again=ready_at > 0)
+
+    def _push_again(self, step: StepNow, partition: int, fork: bool, ready_at: float) -> None:
+        tried = self._next_try(step, partition, fork, ready_at)
+        heapq.heappush(step.again, (ready_at, next(self._order), tried))
 
     def take(self, room: int, moment: float, wave: Wave) -> list[tuple[StepNow, Try]]:
-        """Take up to so many tries that may start now, steps in their order."""
+        """Take up to so many tries that may start now: further tries first, steps in their order.
+
+        What was lost with a node is not to wait behind all that was never tried.
+        """
         taken: list[tuple[StepNow, Try]] = []
-        for step in sorted(self._ripe.values(), key=lambda step: step.place):
-            while step.waiting and len(taken) < room and step.waiting[0][0] <= moment:
-                taken.append((step, heapq.heappop(step.waiting)[2]))
-        wave.started += [tried for _, tried in taken]
+        steps = sorted(self._ripe.values(), key=lambda step: step.place)
+        for step in steps:
+            while step.again and len(taken) < room and step.again[0][0] <= moment:
+                taken.append((step, heapq.heappop(step.again)[2]))
+        for step in steps:
+            while step.waiting and len(taken) < room:
+                taken.append((step, step.waiting.popleft()))
+        for step, tried in taken:
+            old = step.unbegun.pop(tried.partition, None)
+            if old is None:
+                wave.started.append(tried)
+            else:
+                wave.moved.append((old, tried))
         return taken
 
     def next_moment(self) -> float | None:
         """Give the moment at which the next try may start; None when none waits."""
-        return min(
-            (step.waiting[0][0] for step in self._ripe.values() if step.waiting), default=None
-        )
+        ripe = self._ripe.values()
+        if any(step.waiting for step in ripe):
+            return 0.0
+        return min((step.again[0][0] for step in ripe if step.again), default=None)
 
     def running_count(self) -> int:
         """Count the tries handed over."""
@@ -184,6 +218,29 @@ class Graph:
         """Take note that a try is with the engine."""
         step.running[key] = tried
         self._running[key] = step
+
+    def try_of(self, key: str) -> Try | None:
+        """Give a try that is with the engine; None when it has ended."""
+        step = self._running.get(key)
+        return None if step is None else step.running[key]
+
+    def queue_again(self, key: str, wave: Wave) -> None:
+        """Take back a try that nobody began: its partition waits as if it had never been taken.
+
+        The next try has another number all the same: the word that it began may have been on its
+        way, and what two tries leave must not meet.
+        """
+        step = self._running.pop(key)
+        tried = step.running.pop(key)
+        step.unbegun[tried.partition] = tried
+        if step.state in STEP_ENDED:
+            self._drop_unbegun(step, wave)
+
+    def _drop_unbegun(self, step: StepNow, wave: Wave) -> None:
+        for tried in step.unbegun.values():
+            report = never_ran("", "cancelled", "Its step had ended before it began.")
+            wave.ended.append(Ended(tried, report, "cancelled", None, ""))
+        step.unbegun = {}
 
     def end(
         self,
@@ -228,7 +285,7 @@ class Graph:
     ) -> None:
         part = tried.partition
         if report.is_refused:  # It never began: the node had no room.
-            self._push(step, part, tried.fork, moment + lost_wait(2))
+            self._push_again(step, part, tried.fork, moment + lost_wait(2))
             return
         failed, lost = step.failed.get(part, 0), step.lost.get(part, 0)
         retries = min(step.spec.retries, self._retries)
@@ -237,17 +294,18 @@ class Graph:
             self.fail(step, self._reason(step, tried, report), now, wave)
         elif report.outcome == "lost":
             step.lost[part] = lost + 1
-            self._push(step, part, tried.fork, moment + lost_wait(lost + 1))
+            self._push_again(step, part, tried.fork, moment + lost_wait(lost + 1))
         else:
             step.failed[part] = failed + 1
             wait = retry_wait(self._retry_seconds, failed + 1)
-            self._push(step, part, tried.fork and step.fork, moment + wait)
+            self._push_again(step, part, tried.fork and step.fork, moment + wait)
 
     def _reason(self, step: StepNow, tried: Try, report: TaskReport) -> str:
         where = "" if step.partitions <= 1 else f" in partition {tried.partition}"
-        tries = "" if tried.attempt == 1 else f" after {tried.attempt} tries"
+        lost, failed = step.lost.get(tried.partition, 0), step.failed.get(tried.partition, 0)
+        tries = f" after {lost + failed + 1} tries" if lost + failed else ""
         if report.outcome == "lost":
-            lost = step.lost.get(tried.partition, 0) + 1
+            lost += 1
             tries += (
                 f", of which {lost} were lost through no fault of its own. Look at the nodes, then"
                 " start the run again. The last one"
@@ -269,7 +327,8 @@ class Graph:
 
     def _end(self, step: StepNow, state: StepState, reason: str, now: datetime, wave: Wave) -> None:
         step.state, step.reason, step.ended_at = state, reason, now
-        step.waiting = []
+        step.waiting, step.again = deque(), []
+        self._drop_unbegun(step, wave)
         self._open -= 1
         self._ripe.pop(step.spec.name, None)
         for name in self.followers.get(step.spec.name, ()) if state == "succeeded" else ():

@@ -13,7 +13,7 @@ from millpond.jobs.port import Handler, Lease, LeaseLostError
 from millpond.jobs.values import Job
 from millpond.pipelines.outputs.values import Collected
 from millpond.pipelines.port import PipelineTools, environment_of
-from millpond.pipelines.runs import store
+from millpond.pipelines.runs import store, tries
 from millpond.pipelines.runs.actions import tell_state
 from millpond.pipelines.runs.driver import CancelledError, Driver
 from millpond.pipelines.runs.graph import task_key
@@ -250,7 +250,7 @@ def _end_run(tx: Transaction, run: Run, end: _End, collected: Collected | None) 
         }
     if not store.move_run(tx, run.id, _ALIVE, values):
         return
-    store.end_running(tx, run.id, "cancelled", "It was ended with its run.")
+    tries.end_running(tx, run.id, "cancelled", "It was ended with its run.")
     store.end_steps(tx, run.id, "cancelled" if end.state == "cancelled" else "skipped")
     after = {"state": end.state, "outputs": values.get("outputs_digest", "")}
     target = f"run/{run.id}"

@@ -38,6 +38,7 @@ class Try:
 
     Attributes:
         ready_at: not before this moment of the monotonic clock.
+        is_again: whether a try of the partition went before it, so that it goes first.
     """
 
     step: str
@@ -45,11 +46,24 @@ class Try:
     attempt: int
     fork: bool = True
     ready_at: float = 0.0
+    is_again: bool = False
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The word that a task was given to a node."""
+
+    key: str
+    node: str
 
 
 @dataclass(frozen=True)
 class KeptTask:
-    """A task as the database has it, for a driver that takes over."""
+    """A task as the database has it, for a driver that takes over.
+
+    Attributes:
+        node: where it ran or runs; empty when it was handed over and nobody has begun it.
+    """
 
     step: str
     partition: int
@@ -61,6 +75,7 @@ class KeptTask:
     memory_peak_bytes: int
     outputs: TaskOutputs | None
     outputs_key: str
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,13 +150,15 @@ class Wave:
 
     Attributes:
         started: tries that were marked running.
+        moved: tries that nobody began, each with the one in its place.
         ended: tries that ended.
         steps: names of steps that changed.
     """
 
     started: list[Try] = field(default_factory=list)
+    moved: list[tuple[Try, Try]] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     steps: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.started or self.ended or self.steps)
+        return bool(self.started or self.moved or self.ended or self.steps)
