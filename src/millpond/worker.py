@@ -42,7 +42,7 @@ from millpond.machines.authority import RENEW_DAYS, make_key, make_request
 from millpond.machines.files import DEFAULT_FOLDER, NodeConfig, NodeFiles
 from millpond.machines.meters import Sampler
 from millpond.machines.pulse import Pulse, Rhythm
-from millpond.machines.resources import cache_bytes, listen, open_disk
+from millpond.machines.resources import cache_bytes, listen, listens_near, open_disk
 from millpond.machines.supervising import (
     AGAIN,
     GOOD_SECONDS,
@@ -151,7 +151,7 @@ class Node:
             return 0
         checker = TokenChecker(self._config.token_key, self._config.name)
         app = build_data_app(self._disk, checker, peers, self._pulse.revoked)
-        listening = listen(self._config.data_port, "data route", "data_port")
+        listening = listen(self._config, self._config.data_port, "data route", "data_port")
         server = DataServer(app, self._identity, listening)
         self._stack.callback(listening.close)
         self._stack.callback(server.stop)
@@ -272,7 +272,7 @@ class Node:
                 self._identity,
                 runner,
                 folder=self._files.folder / "dask",
-                host="" if named else config.address,
+                host="" if named and not listens_near(config) else config.address,
                 port=config.worker_port,
                 contact_address=named or "",
                 revoked=self._pulse.revoked,
@@ -320,7 +320,7 @@ def open_node(folder: Path) -> Iterator[Node]:
         )
     folder.chmod(0o711)  # Sandboxes walk through it; every file in it is its owner's alone.
     if config.worker_port:
-        listen(config.worker_port, "worker", "worker_port").close()
+        listen(config, config.worker_port, "worker", "worker_port").close()
     with ExitStack() as stack:
         yield Node(files, config, stack)
 

@@ -211,14 +211,8 @@ def site(
     tmp_path = tmp_path_factory.mktemp("cluster")
     settings = {"objects_kind": request.param}
     if request.param == "s3":
-        settings |= {
-            "objects_bucket": "millpond-tests",
-            "objects_endpoint": request.getfixturevalue("ministack"),
-            "objects_access_key_id": "test",
-            "objects_secret_access_key": "test",
-            "objects_allow_http": "true",
-            "objects_prefix": secrets.token_hex(8),
-        }
+        # The one that checks signatures: host and nodes sign for themselves.
+        settings |= request.getfixturevalue("swift").variables()
     made = Site(tmp_path, settings)
     try:
         made.start_server()
@@ -334,6 +328,13 @@ def test_a_scheduler_that_is_started_anew_costs_only_what_was_in_hand(
     site.kill("scheduler")
     site.start_scheduler()
     check_run(site.client, run, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_nothing_of_it_can_be_reached_from_elsewhere(site: Site) -> None:
+    own = {process.pid for process in site.left()}
+    heard = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    assert {each.laddr.ip for each in heard if each.pid in own} == {"127.0.0.1"}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from millpond.ground.errors import ConflictError, MillpondError
 from millpond.machines.files import NodeConfig, NodeFiles
+from millpond.machines.rules import is_loopback
 from millpond.storage.nodes.disk import NodeDisk
 from millpond.storage.nodes.receipts import ReceiptSigner
 
@@ -35,14 +36,21 @@ def cache_bytes(folder: Path) -> int:
     return min(_CACHE_BYTES, int(facts.f_blocks * facts.f_frsize * _CACHE_SHARE))
 
 
-def listen(port: int, what: str, name: str) -> socket.socket:
-    """Take a port on every network.
+def listens_near(config: NodeConfig) -> bool:
+    """Tell whether a node is for its own machine only: it listens nowhere else then."""
+    address = config.address
+    return is_loopback(f"//[{address}]" if ":" in address else f"//{address}")
+
+
+def listen(config: NodeConfig, port: int, what: str, name: str) -> socket.socket:
+    """Take a port on every network, or on loopback alone.
 
     Raises:
         ConflictError: another program has it.
     """
     try:
-        return socket.create_server(("", port), backlog=512)
+        host = config.address if listens_near(config) else ""
+        return socket.create_server((host, port), backlog=512)
     except OSError as fault:
         if fault.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise

@@ -39,6 +39,6 @@ def _host(settings: Settings) -> str:
     cluster = settings.cluster
     if cluster.door_host:
         return cluster.door_host
-    if cluster.address and is_loopback(f"//{cluster.address}"):
+    if is_loopback(f"//[{cluster.address}]" if ":" in cluster.address else f"//{cluster.address}"):
         return cluster.address
     return "::" if ":" in settings.server.host else "0.0.0.0"  # noqa: S104 - as above.
