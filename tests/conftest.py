@@ -79,7 +79,7 @@ _counts: dict[str, Counter[str]] = {"database": Counter(), "store": Counter()}
 
 # A quick look sees every behaviour once, on SQLite, the folder and the local engine; only what
 # speaks to databases itself is looked at on both.
-_OTHERS = ("postgresql", "s3", "s3-moto", "swift_store", "nodes")
+_OTHERS = ("postgresql", "s3", "s3-moto", "nodes")
 _OTHER_CLASSES = (
     "TestMinistack",
     "TestMoto",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,12 @@ class Swift:
         """Give the settings of an installation with a corner of its own there."""
         chosen = {"bucket": self.bucket, "endpoint": self.url, "prefix": secrets.token_hex(8)}
         return ObjectsSettings(kind="s3", allow_http=True, **{**chosen, **KEYS, **changes})
+
+    def variables(self) -> dict[str, str]:
+        """Give the same as names and values of ``MILLPOND_`` variables in small letters."""
+        chosen = asdict(self.settings())
+        names = ("kind", "bucket", "endpoint", "prefix", "allow_http", *KEYS)
+        return {f"objects_{name}": str(chosen[name]).lower() for name in names}
 
     @contextmanager
     def proxy(

@@ -91,7 +91,7 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path / "authority", datetime.now(UTC))
 
 
-@pytest.fixture(params=["folder_store", "ministack_store", "swift_store"])
+@pytest.fixture(params=["folder_store", "ministack_store"])
 def objects(request: pytest.FixtureRequest) -> ObjectStore:
     return request.getfixturevalue(request.param)
 

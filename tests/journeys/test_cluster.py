@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess

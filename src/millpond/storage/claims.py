@@ -25,7 +25,7 @@ UNTRIED = "it could not be tried"
 
 _WRITERS, _ROUNDS = 8, 4
 _PREFIX = "races/"
-_WAIT_SECONDS, _SILENT_SECONDS, _PAUSE_SECONDS = 30.0, 20.0, 0.05
+_WAIT_SECONDS, _SILENT_SECONDS, _PAUSE_SECONDS = 30.0, 10.0, 0.05
 
 
 class Racer(Protocol):
@@ -84,8 +84,8 @@ class Claims:
             if time.monotonic() > until:
                 raise BusyError(
                     f"The object {key!r} is being written by another.",
-                    next_step="Try again in a minute; when its server was killed it is free again"
-                    " after half of one.",
+                    next_step="Try again in a minute; when its server was killed it is free after"
+                    " ten seconds.",
                     retry_after_seconds=10.0,
                 )
             time.sleep(_PAUSE_SECONDS)
