@@ -5,6 +5,7 @@ as the compose file says it, PostgreSQL and an S3 server included.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -40,6 +41,11 @@ def until(is_so: Callable[[], Any], what: str, seconds: float = 90) -> Any:
     return found
 
 
+def unchosen(text: str) -> str:
+    """Fill in what stands for variables that nobody has set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
 class Composed:
     """The services of the compose file, as processes."""
 
@@ -62,6 +68,9 @@ class Composed:
             name: self.ports.get(value, value)
             for name, value in COMPOSE["server"]["environment"].items()
         } | {
+            "MILLPOND_SERVER_URL": unchosen(
+                COMPOSE["server"]["environment"]["MILLPOND_SERVER_URL"]
+            ).replace("8787", self.port),
             "MILLPOND_DATABASE_URL": database,
             "MILLPOND_OBJECTS_ENDPOINT": store,
             "MILLPOND_OBJECTS_ACCESS_KEY_ID": "test",
@@ -154,6 +163,16 @@ def test_the_services_find_each_other_and_a_run_goes_through_a_node(
         files = sorted(path.name for path in (tmp_path / "tokens").iterdir())
         assert files == ["node-1", "node-2"]
         assert (tmp_path / "tokens" / "node-1").stat().st_mode & 0o077 == 0
+        # The link in the log is good where people reach it, and makes the account a person's.
+        said = re.search(
+            r"administrator is (\S+)\. .*: (https://localhost:\d+/\S*code=(\S+))",
+            (tmp_path / "tokens.log").read_text(),
+        )
+        assert said
+        with Client(data_folder=tmp_path / "data", environ={"HOME": str(tmp_path)}) as client:
+            assert said[2].startswith(f"https://localhost:{site.port}/")
+            client.account.use_reset(said[3], "a long word for all of it")
+            assert client.account.sign_in(said[1], "a long word for all of it").text
         assert not site.is_well("node-1")
         site.start(
             "node-1",

@@ -30,7 +30,8 @@ _KEYS = {
 def variables(name: str) -> dict[str, str]:
     """Give a service's variables as the engine would, with secrets filled in."""
     found = SERVICES[name].get("environment", {})
-    return {key: re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value) for key, value in found.items()}
+    filled = {key: re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value) for key, value in found.items()}
+    return {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in filled.items()}
 
 
 def settings() -> Settings:
@@ -87,6 +88,7 @@ def test_the_variables_are_settings_and_fit_the_other_services() -> None:
     assert chosen.objects.endpoint == f"http://objects{port}"
     assert SERVICES["bucket"]["command"][0].endswith(f"own/{chosen.objects.bucket}")
     assert chosen.cluster.address == "host"
+    assert chosen.server.url == "https://localhost:8787"
 
 
 def test_a_name_that_is_no_setting_would_be_found() -> None:
