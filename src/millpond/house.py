@@ -66,6 +66,7 @@ from millpond.storage.database import Database, Transaction
 from millpond.storage.moving.home import check_home
 from millpond.storage.nodes.ledger import Ledger
 from millpond.storage.nodes.receipts import ReceiptChecker
+from millpond.storage.nodes.counting import Copies, CopyCount
 from millpond.storage.nodes.removal import forget, why_not_removed
 from millpond.storage.nodes.repair import Repairer
 from millpond.storage.nodes.replicated import NodeStore
@@ -320,12 +321,16 @@ def _ledger_of(house: House) -> Ledger:
 def _gauges_of(house: House) -> Gauges:
     """Give what Prometheus is told of machines, tasks, the queue and the record."""
 
+    objects = house.objects
+    count = CopyCount(objects.ledger) if isinstance(objects, NodeStore) else None
+
     def look(tx: Transaction) -> Told:
         ends = dict(census.node_certificate_ends(tx))
         own = census.server_certificate_end(house.tls, datetime.now(UTC))
         return Told(
             nodes=census.count_nodes(tx, house.cluster),
             paused=census.paused_nodes(tx, house.cluster),
+            copies=Copies() if count is None else count.look(tx),
             jobs=asdict(jobs.count_jobs(tx)),
             wait_seconds=jobs.longest_wait(tx),
             unsealed_seconds=audit.unsealed_seconds(tx),

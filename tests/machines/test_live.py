@@ -89,7 +89,7 @@ def test_a_node_that_refused_a_task_says_so_where_pauses_are_shown(room: Room) -
         assert found.paused == "it said that it has no room"
         report = actions.report_node(tx, room.root, cluster, "owl")
         assert "no room" in next(one.meaning for one in report.findings if one.state == "warning")
-        assert census.paused_nodes(tx, cluster) == {"owl": "it said that it has no room"}
+        assert census.paused_nodes(tx, cluster) == {"owl": ["no room"]}
         refusing.clear()
         assert actions.get_node(tx, room.root, cluster, "owl").node.paused == ""
 

@@ -15,6 +15,7 @@ from millpond.storage.looking import look_at_objects
 from millpond.storage.nodes import store as sql
 from millpond.storage.nodes.cache import HostCache
 from millpond.storage.nodes.client import NodeClient
+from millpond.storage.nodes.counting import Copies, CopyCount
 from millpond.storage.nodes.disk import Incoming, NodeDisk
 from millpond.storage.opening import open_nodes
 from millpond.storage.routes import routes
@@ -193,13 +194,22 @@ def test_health_tells_what_is_at_risk(nodes_store, three_nodes):
     drop = lambda node: nodes_store.database.change(  # noqa: E731
         lambda tx: sql.drop_replicas(tx, node, [found.digest])
     )
+    now = [0.0]
+    counting = CopyCount(nodes_store.ledger, lambda: now[0])
+    count = lambda: nodes_store.database.read(counting.look)  # noqa: E731
+    assert count() == Copies(few=0, none=0)
     drop(found.nodes[0])
     shown = next(iter(look_at_objects(nodes_store)))
     assert (shown.state, shown.meaning) == ("warning", "1 objects have one copy only")
+    assert count() == Copies(few=0, none=0), "it is counted once a minute"
+    now[0] += 60
+    assert count() == Copies(few=1, none=0)
     drop(found.nodes[1])
     shown = next(iter(look_at_objects(nodes_store)))
     assert shown.state == "fault"
     assert shown.meaning.endswith(": a")
+    now[0] += 60
+    assert count().none == 1
 
 
 class FlippingIncoming(Incoming):

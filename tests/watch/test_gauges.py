@@ -8,9 +8,11 @@ import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from tests.watch.test_usage import plant_node
 
 from millpond.jobs import actions as jobs
 from millpond.jobs.tables import job
+from millpond.machines.values import Meters
 from millpond.storage.database import Database, Transaction
 from millpond.watch.gauges import Gauges, Sources, Told
 
@@ -94,6 +96,34 @@ def test_a_database_that_is_away_is_told_and_the_rest_goes_on(tmp_path: Path) ->
     assert "millpond_jobs" not in families
 
 
+def hold_back(site: Any) -> None:
+    """Add a node whose figures are beyond two thresholds."""
+    site.database.change(lambda tx: plant_node(tx, "node-1", 0.0))
+    presence = site.house.cluster.presence
+    presence.know("node-1", is_draining=False, slots_most=4)
+    crowded = Meters(load=99.0, cores=1.0, memory_total_bytes=100, memory_used_bytes=99)
+    presence.hear("node-1", crowded)
+
+
+def test_a_paused_node_is_told_with_each_reason(portal_site: Any) -> None:
+    assert ask(portal_site)["millpond_node_paused"] == {}
+    hold_back(portal_site)
+    assert set(ask(portal_site)["millpond_node_paused"]) == {
+        (("node", "node-1"), ("reason", "load")),
+        (("node", "node-1"), ("reason", "memory")),
+    }
+    portal_site.house.cluster.presence.refuse("node-1", "revoked")
+    assert ask(portal_site)["millpond_node_paused"] == {
+        (("node", "node-1"), ("reason", "refused")): 1
+    }
+
+
+def test_objects_that_lack_copies_are_told_by_the_count_of_the_health(portal_site: Any) -> None:
+    told = ask(portal_site)
+    assert told["millpond_objects_few_copies"][()] == 0, "they lie in a folder"
+    assert told["millpond_objects_no_copy"][()] == 0
+
+
 def rules() -> list[dict[str, Any]]:
     groups = yaml.safe_load(RULES.read_text())["groups"]
     assert all(set(group) == {"name", "rules"} for group in groups)
@@ -117,6 +147,7 @@ def test_every_rule_is_whole() -> None:
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_every_rule_asks_for_what_a_server_tells(portal_site: Any, sample: Sample) -> None:
     portal_site.house.recorder.note("node-1", sample)
+    hold_back(portal_site)
     with portal_site.browser("root") as http:
         http.get("/admin/monitor")
     told = ask(portal_site)

@@ -1,7 +1,7 @@
 """Count nodes and tell when certificates end, for those who watch the installation."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from cryptography import x509
 from millpond.machines import store
 from millpond.machines.actions import state_of
 from millpond.machines.cluster import Cluster
+from millpond.machines.running import PauseKind
 from millpond.machines.trust.host import HostTls
 from millpond.storage.database import Transaction
 
@@ -20,10 +21,14 @@ def count_nodes(tx: Transaction, cluster: Cluster) -> Mapping[str, int]:
     return Counter(state_of(row, cluster) for row in members)
 
 
-def paused_nodes(tx: Transaction, cluster: Cluster) -> Mapping[str, str]:
+def paused_nodes(tx: Transaction, cluster: Cluster) -> Mapping[str, Sequence[PauseKind]]:
     """Give by node why it gets no new tasks for now; nodes that get some are left out."""
-    told = {row.name: cluster.paused(row.name) for row in store.list_members(tx)}
-    return {name: reason for name, reason in told.items() if reason}
+    told = {row.name: cluster.pauses(row.name) for row in store.list_members(tx)}
+    return {
+        name: list(dict.fromkeys(each.kind for each in pauses))
+        for name, pauses in told.items()
+        if pauses
+    }
 
 
 def node_certificate_ends(tx: Transaction) -> Mapping[str, datetime]:

@@ -13,7 +13,7 @@ from millpond.machines.live import LiveTasks, Whose, nobodys
 from millpond.machines.port import MachineSource
 from millpond.machines.presence import Presence
 from millpond.machines.revocations import RevokedList
-from millpond.machines.running import NodeTask
+from millpond.machines.running import NodeTask, Pause
 from millpond.storage.database import Database, Transaction
 
 MayRemove = Callable[[Transaction, str], str]
@@ -79,9 +79,14 @@ class Cluster:
     held_back: Callable[[str], str] = nothing_refused
     is_open: bool = True
 
+    def pauses(self, name: str) -> list[Pause]:
+        """Say why a node gets no new tasks now; nothing when it may have some."""
+        held = self.held_back(name)
+        return self.presence.pauses(name) or ([Pause("no room", held)] if held else [])
+
     def paused(self, name: str) -> str:
-        """Say why a node gets no new tasks now, in words; empty when it may have some."""
-        return self.presence.paused(name) or self.held_back(name)
+        """Say it in words; empty when it may have some."""
+        return "; ".join(each.text for each in self.pauses(name))
 
     def tasks_on(self, tx: Transaction, name: str, keys: Iterable[str] = ()) -> list[NodeTask]:
         """Give what runs on a machine: whose it is, and what it takes now.

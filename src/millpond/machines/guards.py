@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from millpond.ground.room_settings import ClusterSettings
+from millpond.machines.running import Pause
 from millpond.machines.values import DiskUse, Meters
 
 _HOLD = 0.8
@@ -33,7 +34,9 @@ def read_meters(sample: Mapping[str, Any]) -> Meters | None:
     )
 
 
-def guard_reasons(meters: Meters, limits: ClusterSettings, *, is_paused: bool = False) -> list[str]:
+def guard_reasons(
+    meters: Meters, limits: ClusterSettings, *, is_paused: bool = False
+) -> list[Pause]:
     """Say why a node shall get no new tasks now, each reason with its figures.
 
     Args:
@@ -48,20 +51,20 @@ def guard_reasons(meters: Meters, limits: ClusterSettings, *, is_paused: bool = 
     reasons = []
     load_most = limits.load_most * ease
     if meters.load_per_core > load_most:
-        reasons.append(f"load {meters.load_per_core:.1f} per core {above} {load_most:.1f}")
+        text = f"load {meters.load_per_core:.1f} per core {above} {load_most:.1f}"
+        reasons.append(Pause("load", text))
     memory_least = min(limits.free_memory_least / ease, 0.95)
     if meters.memory_total_bytes:
         free = max(0.0, 1 - meters.memory_used_bytes / meters.memory_total_bytes)
         if free < memory_least:
-            reasons.append(f"free memory, {_percent(free)}, {below} {_percent(memory_least)}")
+            text = f"free memory, {_percent(free)}, {below} {_percent(memory_least)}"
+            reasons.append(Pause("memory", text))
     disk_least = min(limits.free_disk_least / ease, 0.95)
     for disk in meters.disks:
         free = disk.free_bytes / disk.total_bytes
         if free < disk_least:
-            reasons.append(
-                f"free space of the disk at {disk.mount}, {_percent(free)}, {below}"
-                f" {_percent(disk_least)}"
-            )
+            share = f"{_percent(free)}, {below} {_percent(disk_least)}"
+            reasons.append(Pause("disk", f"free space of the disk at {disk.mount}, {share}"))
     return reasons
 
 

@@ -14,6 +14,7 @@ from millpond.engine.values import NodeInfo
 from millpond.ground.room_settings import ClusterSettings
 from millpond.machines import rules
 from millpond.machines.guards import guard_reasons
+from millpond.machines.running import Pause
 from millpond.machines.values import Meters
 
 _AGAIN_SECONDS = 60.0
@@ -38,7 +39,7 @@ class _Seen:
     meters: Meters | None = None
     is_draining: bool = False
     slots_most: int = 0
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Pause, ...] = ()
     refused: tuple[str, float] = ("", 0.0)
     refused_at: float = 0.0
 
@@ -122,18 +123,23 @@ class Presence:
                 return False
             return now - seen.refused_at <= _ANSWER_SECONDS
 
-    def paused(self, name: str) -> str:
-        """Say why a node gets no new tasks now, in words; empty when it may have some."""
+    def pauses(self, name: str) -> list[Pause]:
+        """Say why a node gets no new tasks now; nothing when it may have some."""
         if self.is_other_version(name):
-            return f"it runs another version of Millpond: `millpond node upgrade {name}`"
+            mend = f"`millpond node upgrade {name}`"
+            return [Pause("version", f"it runs another version of Millpond: {mend}")]
         silence = self.silence(name)
         if silence is not None and silence > self._limits.suspect_seconds:
-            return rules.silence_in_words(silence)
+            return [Pause("silent", rules.silence_in_words(silence))]
         with self._lock:
             seen = self._nodes.get(name)
             if seen is not None and seen.refused[0]:
-                return "its heartbeats are refused"
-            return "; ".join(seen.reasons) if seen else ""
+                return [Pause("refused", "its heartbeats are refused")]
+            return list(seen.reasons) if seen else []
+
+    def paused(self, name: str) -> str:
+        """Say why a node gets no new tasks now, in words; empty when it may have some."""
+        return "; ".join(each.text for each in self.pauses(name))
 
     def guard(self, info: NodeInfo) -> NodeInfo:
         """Hold back before harm: give what the engine tells of a node as tasks may see it.

@@ -1,6 +1,22 @@
-"""What runs on machines: values."""
+"""What runs on machines, and what holds more of it back: values."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+PauseKind = Literal["load", "memory", "disk", "silent", "refused", "version", "no room"]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A reason why a node gets no new tasks for now.
+
+    Attributes:
+        kind: what it is about; few, so that alerts can ask for it.
+        text: in words for people, with its figures.
+    """
+
+    kind: PauseKind
+    text: str
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from millpond.engine.values import NodeInfo
 from millpond.ground.errors import MillpondError
 from millpond.storage.database import Database, Transaction
+from millpond.storage.nodes.counting import Copies
 from millpond.watch.rules import parts_of
 from millpond.watch.values import Flat
 
@@ -49,7 +50,8 @@ class Told:
 
     Attributes:
         nodes: how many are in each state.
-        paused: by node, why a guard holds it back.
+        paused: by node, what holds it back: a few words, the same each time.
+        copies: how many objects have too few copies; nothing where they lie on no nodes.
         jobs: how many are in each state.
         wait_seconds: how long a job has been due that nobody takes.
         unsealed_seconds: how long an entry of the record has waited for its seal.
@@ -57,7 +59,8 @@ class Told:
     """
 
     nodes: Mapping[str, int]
-    paused: Mapping[str, str]
+    paused: Mapping[str, Sequence[str]]
+    copies: Copies
     jobs: Mapping[str, int]
     wait_seconds: float
     unsealed_seconds: float
@@ -163,16 +166,29 @@ def _facts(told: Told) -> Iterator[Metric]:
         nodes.add_metric([state], told.nodes.get(state, 0))
     yield nodes
     paused = GaugeMetricFamily(
-        "millpond_node_paused", "1 for a node that gets no new tasks for now.", labels=["node"]
+        "millpond_node_paused",
+        "1 for a node that gets no new tasks for now, by reason.",
+        labels=["node", "reason"],
     )
-    for node in told.paused:
-        paused.add_metric([node], 1)
+    for node, reasons in told.paused.items():
+        for reason in reasons:
+            paused.add_metric([node, reason], 1)
     yield paused
     jobs = GaugeMetricFamily("millpond_jobs", "Jobs of the queue by state.", labels=["state"])
     for state, number in told.jobs.items():
         jobs.add_metric([state], number)
     yield jobs
     for name, text, value in (
+        (
+            "millpond_objects_few_copies",
+            "Objects with one living copy, where two are kept on nodes.",
+            told.copies.few,
+        ),
+        (
+            "millpond_objects_no_copy",
+            "Objects without any copy on a node that is there.",
+            told.copies.none,
+        ),
         (
             "millpond_job_wait_seconds",
             "How long a job is due that nobody takes.",
