@@ -103,7 +103,9 @@ def test_a_machine_sends_its_token_to_no_other_server(
 
 @pytest.mark.slow
 def test_a_node_is_looked_after(shell: Any) -> None:
-    changed = shell.json("node", "set", "owl", "--slots", "1", "--price", "0.4", "--no-labels")
+    bounds = ("--slots", "1", "--gpus", "2", "--price", "0.4")
+    changed = shell.json("node", "set", "owl", *bounds, "--no-labels")
+    assert changed["gpus_most"] == 2
     assert (changed["slots_most"], changed["price_per_hour"], changed["labels"]) == (1, 0.4, {})
     assert "takes no more; 0 tasks left" in shell.run("node", "drain", "owl").stdout
     assert "takes tasks again" in shell.run("node", "resume", "owl").stdout

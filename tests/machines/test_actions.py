@@ -23,6 +23,7 @@ from millpond.ground.tls import Peer
 from millpond.machines import actions, heartbeats, joining
 from millpond.machines.authority import serial_of
 from millpond.machines.tables import node, node_token
+from millpond.machines.values import Node
 from millpond.storage.database import Transaction
 
 
@@ -448,6 +449,28 @@ def test_what_is_said_of_a_node_can_be_changed(room: Room) -> None:
         room.change(
             lambda tx: actions.set_node(tx, room.root, room.cluster, "owl", labels={"Ä": "x"})
         )
+
+
+def test_no_more_graphics_processors_are_given_away_than_an_administrator_allows(
+    room: Room,
+) -> None:
+    def allow(most: int) -> Node:
+        return room.change(
+            lambda tx: actions.set_node(tx, room.root, room.cluster, "owl", gpus_most=most)
+        )
+
+    def free(taken: int = 0) -> tuple[int, int]:
+        found = room.cluster.presence.guard(info(gpus=4, free_gpus=4 - taken))
+        return found.gpus, found.free_gpus
+
+    peer = room.up()
+    room.beat(peer, facts=dataclasses.replace(FACTS, gpus=4))
+    assert (room.node().gpus, room.node().gpus_most, free()) == (4, -1, (4, 4))
+    assert (allow(2).gpus, free(), free(taken=1), free(taken=3)) == (2, (2, 2), (2, 1), (2, 0))
+    room.beat(peer, facts=dataclasses.replace(FACTS, gpus=4))
+    assert (room.node().gpus, free()) == (2, (2, 2))
+    assert (allow(0).gpus, free()) == (0, (0, 0))
+    assert (allow(-1).gpus, free()) == (4, (4, 4))
 
 
 def test_only_administrators_look_and_change(room: Room) -> None:

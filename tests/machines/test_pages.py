@@ -39,9 +39,11 @@ def test_one_node_is_shown_changed_drained_and_removed(node_site: NodeSite) -> N
         assert "r/s/0/1" in page.text
         assert "/admin/monitor/owl" in page.text
         sent = {"labels": "room=cellar\nlake = north", "slots_most": "2", "price_per_hour": "0.5"}
+        sent["gpus_most"] = "3"
         assert browser.post("/admin/nodes/owl", data=sent).status_code == 303
         page = browser.get("/admin/nodes/owl")
         assert "room=cellar\nlake=north" in page.text
+        assert re.search(r'name="gpus_most"[^>]*value="3"', page.text)
         wrong = browser.post("/admin/nodes/owl", data={"labels": "room", "slots_most": "-1"})
         assert wrong.status_code == 422
         assert browser.post("/admin/nodes/owl/drain").status_code == 303

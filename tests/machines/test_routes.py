@@ -202,6 +202,7 @@ def test_a_node_is_looked_after_by_the_sdk(node_site: NodeSite) -> None:
     with node_site.client() as client:
         assert [(one.name, one.state) for one in client.nodes.list()] == [("owl", "up")]
         assert client.nodes.set("owl", price_per_hour=0.25).price_per_hour == 0.25
+        assert client.nodes.set("owl", gpus_most=0).gpus_most == 0
         assert client.nodes.drain("owl").state == "draining"
         assert client.nodes.resume("owl").state == "up"
         node_site.source.beat("owl", meters={**METERS, "load1": 400.0})

@@ -243,6 +243,8 @@ def node(**more: Any) -> Node:
         "version": "1.0",
         "slots": 4.0,
         "slots_most": 4,
+        "gpus": 0,
+        "gpus_most": -1,
         "slots_used": 1.0,
         "labels": {},
         "price_per_hour": 0.0,

@@ -71,12 +71,14 @@ class NodesRoom(Room):
         *,
         labels: Mapping[str, str] | None = None,
         slots_most: int | None = None,
+        gpus_most: int | None = None,
         price_per_hour: float | None = None,
     ) -> Node:
-        """Change labels, the bound of slots or the price of a node; what is None stays."""
+        """Change labels, bounds of slots and GPUs, or the price of a node; what is None stays."""
         asked = {
             "labels": None if labels is None else dict(labels),
             "slots_most": slots_most,
+            "gpus_most": gpus_most,
             "price_per_hour": price_per_hour,
         }
         body = {key: value for key, value in asked.items() if value is not None}

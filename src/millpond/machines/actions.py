@@ -73,6 +73,8 @@ def seen(row: NodeRow, cluster: Cluster) -> Node:
         version=row.version,
         slots=rules.capped_slots(facts.slots, row.slots_most),
         slots_most=row.slots_most,
+        gpus=rules.capped_gpus(facts.gpus, row.gpus_most),
+        gpus_most=row.gpus_most,
         slots_used=float(len(row.running)),
         labels=row.labels,
         price_per_hour=row.price_per_hour,
@@ -99,9 +101,9 @@ def state_of(row: NodeRow, cluster: Cluster) -> NodeState:
         row.stage,
         is_draining=row.is_draining,
         silent_seconds=cluster.presence.silence(row.name),
-        is_other_version=cluster.presence.is_other_version(row.name),
         told=row.told_state,
         limits=cluster.limits,
+        is_other_version=cluster.presence.is_other_version(row.name),
     )
 
 
@@ -177,6 +179,7 @@ def set_node(
     *,
     labels: dict[str, str] | None = None,
     slots_most: int | None = None,
+    gpus_most: int | None = None,
     price_per_hour: float | None = None,
 ) -> Node:
     """Change what the installation says of a node; what is None stays.
@@ -188,7 +191,12 @@ def set_node(
     require(tx, actor, "node.write")
     row = found_node(tx, name, lock=True)
     rules.refuse("The node", rules.faults_of_labels(labels or {}))
-    asked = {"labels": labels, "slots_most": slots_most, "price_per_hour": price_per_hour}
+    asked = {
+        "labels": labels,
+        "slots_most": slots_most,
+        "gpus_most": gpus_most,
+        "price_per_hour": price_per_hour,
+    }
     values: dict[str, Any] = {
         field: value
         for field, value in asked.items()
@@ -300,7 +308,10 @@ def _changed(tx: Transaction, cluster: Cluster, name: str, *, is_member: bool = 
     if is_member:
         tx.after_commit(
             lambda: cluster.presence.know(
-                name, is_draining=row.is_draining, slots_most=row.slots_most
+                name,
+                is_draining=row.is_draining,
+                slots_most=row.slots_most,
+                gpus_most=row.gpus_most,
             )
         )
     return seen(row, cluster)

@@ -126,7 +126,12 @@ def open_cluster(
     limits = settings.cluster
     presence = Presence(limits)
     for row in database.read(store.list_members):
-        presence.know(row.name, is_draining=row.is_draining, slots_most=row.slots_most)
+        presence.know(
+            row.name,
+            is_draining=row.is_draining,
+            slots_most=row.slots_most,
+            gpus_most=row.gpus_most,
+        )
     return Cluster(
         authority=authority,
         version=version,

@@ -77,7 +77,12 @@ def note_heartbeat(
     meters = read_meters(told.meters)
 
     def heard() -> None:
-        cluster.presence.know(name, is_draining=row.is_draining, slots_most=row.slots_most)
+        cluster.presence.know(
+            name,
+            is_draining=row.is_draining,
+            slots_most=row.slots_most,
+            gpus_most=row.gpus_most,
+        )
         cluster.presence.hear(name, meters)
         cluster.tasks.hear(name, told.meters.get("tasks"))
 

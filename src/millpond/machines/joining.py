@@ -179,6 +179,7 @@ def _values_of(
         "address": facts.address,
         "version": version,
         "slots_most": slots_most,
+        "gpus_most": -1,
         "labels": grants.get("labels", {}),
         "price_per_hour": 0.0,
         "refused": "",

@@ -136,7 +136,7 @@ def _add_one(router: APIRouter, portal: Portal, cluster: Cluster, links: Mapping
 
     @router.post(_ONE, **page("node.write"))
     def set_node(visit: VisitIn, node: NodeName, form: FormIn) -> Response:
-        """Change labels, slots and price."""
+        """Change labels, slots, graphics processors and price."""
         try:
             body = form.to(NodeForm)
             labels = read_labels(body.labels)
@@ -148,6 +148,7 @@ def _add_one(router: APIRouter, portal: Portal, cluster: Cluster, links: Mapping
                     node,
                     labels=labels,
                     slots_most=body.slots_most,
+                    gpus_most=body.gpus_most,
                     price_per_hour=body.price_per_hour,
                 )
             )

@@ -30,6 +30,7 @@ class _Seen:
         meters: its newest figures.
         is_draining: whether somebody wants it to take no more.
         slots_most: what the installation takes from it at most; 0 for no bound.
+        gpus_most: the same of graphics processors; -1 for no bound.
         reasons: why a guard holds it back.
         refused: which kind of fault its heartbeats have, and when that was written down.
         refused_at: when the last was refused.
@@ -39,6 +40,7 @@ class _Seen:
     meters: Meters | None = None
     is_draining: bool = False
     slots_most: int = 0
+    gpus_most: int = -1
     reasons: tuple[Pause, ...] = ()
     refused: tuple[str, float] = ("", 0.0)
     refused_at: float = 0.0
@@ -61,11 +63,12 @@ class Presence:
         self._nodes: dict[str, _Seen] = {}
         self._lock = threading.Lock()
 
-    def know(self, name: str, *, is_draining: bool, slots_most: int) -> None:
+    def know(self, name: str, *, is_draining: bool, slots_most: int, gpus_most: int = -1) -> None:
         """Take note of a node that is a member, and of what was said about it."""
         with self._lock:
             seen = self._nodes.setdefault(name, _Seen())
             seen.is_draining, seen.slots_most = is_draining, slots_most
+            seen.gpus_most = gpus_most
 
     def begin(self, name: str, *, slots_most: int) -> None:
         """Take note of a node that has joined now, and forget another that had its name."""
@@ -144,20 +147,23 @@ class Presence:
     def guard(self, info: NodeInfo) -> NodeInfo:
         """Hold back before harm: give what the engine tells of a node as tasks may see it.
 
-        The slots are cut down to what was agreed. A machine that was never heard of and is no
-        member, as the host is without a sample, stays as it is.
+        Slots and graphics processors are cut down to what was agreed. A machine that was never
+        heard of and is no member, as the host is without a sample, stays as it is.
         """
         with self._lock:
             seen = self._nodes.get(info.name)
             is_draining = seen is not None and seen.is_draining
-            most = seen.slots_most if seen else 0
+            most, gpus_most = (seen.slots_most, seen.gpus_most) if seen else (0, -1)
         if seen is None:
             return info
         slots = rules.capped_slots(info.slots, most)
+        gpus = rules.capped_gpus(info.gpus, gpus_most)
         return replace(
             info,
             slots=slots,
             free_slots=max(0.0, info.free_slots - (info.slots - slots)),
+            gpus=gpus,
+            free_gpus=max(0, info.free_gpus - (info.gpus - gpus)),
             is_draining=info.is_draining or is_draining,
             paused=info.paused or self.paused(info.name),
         )

@@ -11,6 +11,7 @@ _Name = Annotated[str, Field(max_length=80)]
 _Text = Annotated[str, Field(max_length=300)]
 _Labels = Annotated[dict[str, str], Field(max_length=50)]
 _Slots = Annotated[int, Field(ge=0, le=4096)]
+_Gpus = Annotated[int, Field(ge=-1, le=64)]
 _User = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 _Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -64,6 +65,7 @@ class NodePatch(_Request):
 
     labels: _Labels | None = None
     slots_most: _Slots | None = None
+    gpus_most: _Gpus | None = None
     price_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
 
 
@@ -113,6 +115,7 @@ class NodeForm(_Request):
 
     labels: Annotated[str, Field(max_length=3000)] = ""
     slots_most: _Slots = 0
+    gpus_most: _Gpus = -1
     price_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] = 0
 
 

@@ -152,7 +152,7 @@ def _add_looking(router: APIRouter, cluster: Cluster) -> None:
 def _add_changing(router: APIRouter, cluster: Cluster) -> None:
     @router.patch(_ONE, **needs("node.write"))
     def set_node(call: CallIn, node: NodeName, body: NodePatch) -> Node:
-        """Change a node's labels, its bound of slots, or its price."""
+        """Change a node's labels, its bounds of slots and GPUs, or its price."""
         return call.change(
             lambda tx: actions.set_node(tx, call.actor, cluster, node, **body.model_dump())
         )

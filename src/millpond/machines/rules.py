@@ -259,6 +259,11 @@ def capped_slots(told: float, most: int) -> float:
     return min(told, most) if most > 0 else told
 
 
+def capped_gpus(told: int, most: int) -> int:
+    """Give the graphics processors that are taken of a node: 0 is a bound, -1 is none."""
+    return min(told, most) if most >= 0 else told
+
+
 def silence_in_words(seconds: float) -> str:
     """Say for how long nothing was heard."""
     return f"nothing was heard of it for {_span(seconds)}"

@@ -29,6 +29,7 @@ class NodeRow:
     address: str
     version: str
     slots_most: int
+    gpus_most: int
     labels: dict[str, str]
     price_per_hour: float
     refused: str

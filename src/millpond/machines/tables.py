@@ -16,6 +16,7 @@ node = sa.Table(
     sa.Column("address", sa.String(255), nullable=False),
     sa.Column("version", sa.String(40), nullable=False),
     sa.Column("slots_most", sa.Integer, nullable=False),
+    sa.Column("gpus_most", sa.Integer, nullable=False, server_default="-1"),  # -1: as it tells.
     sa.Column("labels", sa.JSON, nullable=False),
     sa.Column("price_per_hour", sa.Float, nullable=False),
     sa.Column("refused", sa.Text, nullable=False),

@@ -182,6 +182,8 @@ class Node:
         version: of Millpond on it.
         slots: cores that tasks may count for, not above ``slots_most``.
         slots_most: what the installation takes from it at most; 0 for no bound.
+        gpus: graphics processors that tasks may have, not above ``gpus_most``.
+        gpus_most: what the installation takes from it at most; -1 for no bound.
         slots_used: cores that running tasks count for; as many as tasks where it is not known.
         labels: words about it.
         price_per_hour: what an hour of it costs, in the currency of the house.
@@ -207,6 +209,8 @@ class Node:
     version: str
     slots: float
     slots_most: int
+    gpus: int
+    gpus_most: int
     slots_used: float
     labels: dict[str, str]
     price_per_hour: float

@@ -90,7 +90,7 @@ def _facts(found: NodeDetails) -> list[tuple[str, object]]:
         ("version", one.version),
         ("slots", f"{one.slots_used:g} of {one.slots:g} taken, at most {one.slots_most or 'any'}"),
         ("memory", memory_text(one)),
-        ("GPUs", one.facts.gpus or None),
+        ("GPUs", f"{one.gpus} of {one.facts.gpus}" if one.facts.gpus else None),
         ("load per core", f"{one.meters.load_per_core:.2f}" if one.meters else None),
         ("data disk", one.facts.data_disk),
         ("free on it", size_text(one.store.free_bytes) if one.store else None),
@@ -288,6 +288,7 @@ def list_sources(call: Call) -> None:
 @_label
 @click.option("--no-labels", is_flag=True, help="Take all labels off.")
 @click.option("--slots", type=click.IntRange(0, 4096), help="At most so many; 0: what it tells.")
+@click.option("--gpus", type=click.IntRange(-1, 64), help="At most so many; -1: all it has.")
 @click.option(
     "--price", type=click.FloatRange(0), metavar="AMOUNT", help="What an hour of it costs."
 )
@@ -298,17 +299,21 @@ def set_node(
     labels: tuple[str, ...],
     no_labels: bool,
     slots: int | None,
+    gpus: int | None,
     price: float | None,
 ) -> None:
-    """Change labels, slots or price of the node NAME; labels replace those before."""
+    """Change labels, slots, GPUs or price of the node NAME; labels replace the old."""
     wanted = {} if no_labels else read_labels(labels) or None
-    if (wanted, slots, price) == (None, None, None):
+    if (wanted, slots, gpus, price) == (None, None, None, None):
         raise InvalidError(
             f"Nothing was named to change of {name}.",
-            next_step="Name it: --label KEY=VALUE, --no-labels, --slots N or --price AMOUNT.",
+            next_step="Name it: --label KEY=VALUE, --no-labels, --slots N, --gpus N or"
+            " --price AMOUNT.",
         )
     with call.client() as client:
-        found = client.nodes.set(name, labels=wanted, slots_most=slots, price_per_hour=price)
+        found = client.nodes.set(
+            name, labels=wanted, slots_most=slots, gpus_most=gpus, price_per_hour=price
+        )
     call.say(f"{found.name} is changed.", found)
 
 
