@@ -64,9 +64,9 @@ from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
 from millpond.storage.database import Database, Transaction
 from millpond.storage.moving.home import check_home
+from millpond.storage.nodes.counting import Copies, CopyCount
 from millpond.storage.nodes.ledger import Ledger
 from millpond.storage.nodes.receipts import ReceiptChecker
-from millpond.storage.nodes.counting import Copies, CopyCount
 from millpond.storage.nodes.removal import forget, why_not_removed
 from millpond.storage.nodes.repair import Repairer
 from millpond.storage.nodes.replicated import NodeStore
@@ -320,7 +320,6 @@ def _ledger_of(house: House) -> Ledger:
 
 def _gauges_of(house: House) -> Gauges:
     """Give what Prometheus is told of machines, tasks, the queue and the record."""
-
     objects = house.objects
     count = CopyCount(objects.ledger) if isinstance(objects, NodeStore) else None
 

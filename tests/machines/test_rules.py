@@ -192,11 +192,11 @@ def test_a_guard_names_each_reason_with_its_figures() -> None:
     full = meters(
         load=36.8, memory_used_bytes=970, disks=(DiskUse("/", 1000, 20), DiskUse("/data", 1000, 99))
     )
-    assert guard_reasons(full, LIMITS) == [
-        "load 9.2 per core is above 2.0",
-        "free memory, 3 %, is below 5 %",
-        "free space of the disk at /, 2 %, is below 10 %",
-        "free space of the disk at /data, 9.9 %, is below 10 %",
+    assert [(each.kind, each.text) for each in guard_reasons(full, LIMITS)] == [
+        ("load", "load 9.2 per core is above 2.0"),
+        ("memory", "free memory, 3 %, is below 5 %"),
+        ("disk", "free space of the disk at /, 2 %, is below 10 %"),
+        ("disk", "free space of the disk at /data, 9.9 %, is below 10 %"),
     ]
 
 
