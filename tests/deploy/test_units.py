@@ -9,10 +9,11 @@ import pytest
 
 from millpond.deploy import units
 from millpond.deploy.places import CURRENT_PYTHON, SCHEDULER_UNIT, SERVER_UNIT, WORKER_UNIT
+from millpond.ground.settings import Settings
 
 TEXTS = {
     WORKER_UNIT: units.worker_unit("/mnt/data"),
-    SERVER_UNIT: units.server_unit("/srv/millpond"),
+    SERVER_UNIT: units.server_unit("/srv/millpond", ["/mnt/objects", '/mnt/100 % "own"']),
     SCHEDULER_UNIT: units.scheduler_unit("/srv/millpond"),
 }
 
@@ -47,6 +48,10 @@ def test_units_name_their_places_and_nothing_is_left_open() -> None:
         f"After=network-online.target local-fs.target time-sync.target {SCHEDULER_UNIT}"
         in (TEXTS[SERVER_UNIT])
     )
+    assert (
+        'ReadWritePaths=/srv/millpond -/mnt/objects "-/mnt/100 %% \\"own\\""\n'
+        in TEXTS[SERVER_UNIT]
+    )
     assert "--folder /srv/millpond/cluster" in TEXTS[SCHEDULER_UNIT]
     for name in (WORKER_UNIT, SERVER_UNIT):
         # What the sandbox is made of must not be forbidden.
@@ -54,3 +59,12 @@ def test_units_name_their_places_and_nothing_is_left_open() -> None:
                           "ProtectKernelTunables", "ProtectHostname", "PrivateUsers"):  # fmt: skip
             assert forbidden not in TEXTS[name]
         assert "Delegate=yes" in TEXTS[name]
+        assert "UMask=0022" in TEXTS[name]  # Or users' code could not read what is made for it.
+
+
+def test_the_folders_of_settings_are_those_that_the_settings_know() -> None:
+    held = {room: {name: f"/mnt/{room}"} for room, name in units._FOLDERS}
+    assert units.folders_elsewhere(held) == tuple(f"/mnt/{room}" for room, _ in units._FOLDERS)
+    assert units.folders_elsewhere({"objects": {"kind": "folder", "folder": ""}}) == ()
+    for room, name in units._FOLDERS:
+        assert hasattr(getattr(Settings(), room), name)

@@ -1,8 +1,11 @@
 """The services' units for systemd: texts beside this module, filled in with places."""
 
 import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from millpond.deploy.places import (
     CURRENT_PYTHON,
@@ -14,6 +17,9 @@ from millpond.deploy.places import (
 )
 
 _TEXTS = Path(__file__).parent / "units"
+_PLAIN = re.compile(r"[A-Za-z0-9._@+/-]+")
+_FOLDERS = (("objects", "folder"), ("engine", "scratch_folder"), ("environments", "folder"))
+"""By room, settings that name a folder of the server's own."""
 
 
 def worker_unit(data_disk: str = "") -> str:
@@ -25,9 +31,26 @@ def worker_unit(data_disk: str = "") -> str:
     return _fill(WORKER_UNIT, NODE_FOLDER, more=f"-{data_disk}" if data_disk else "")
 
 
-def server_unit(folder: str = HOST_FOLDER) -> str:
-    """Give the text of the server's unit."""
-    return _fill(SERVER_UNIT, folder)
+def server_unit(folder: str = HOST_FOLDER, elsewhere: Sequence[str] = ()) -> str:
+    """Give the text of the server's unit.
+
+    Args:
+        folder: of its data.
+        elsewhere: folders that its settings name outside of it, which it writes, too.
+    """
+    return _fill(SERVER_UNIT, folder, more=" ".join(map(_quoted, elsewhere)))
+
+
+def folders_elsewhere(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the folders that settings, as their file has them, name for the server to write."""
+    named = (settings.get(room, {}).get(name, "") for room, name in _FOLDERS)
+    return tuple(dict.fromkeys(each for each in named if str(each).startswith("/")))
+
+
+def _quoted(path: str) -> str:
+    """Write a path that may be away as systemd reads it, whatever signs it has."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f"-{path}" if _PLAIN.fullmatch(path) else f'"-{escaped}"'
 
 
 def scheduler_unit(folder: str = HOST_FOLDER, port: int = 8786) -> str:
