@@ -206,8 +206,8 @@ class ClusterSettings:
     )
     door_host: str = setting(
         "",
-        "Address that the door listens on, such as one of an inner network; empty: every network,"
-        " or loopback where the address is one of it.",
+        "Address that the door listens on, and at which the scheduler is found, such as one of an"
+        " inner network; empty: every network, or loopback where the address is one of it.",
     )
     heartbeat_seconds: float = setting(5.0, "How often a node tells how it is.", least=0.1, most=60)
     suspect_seconds: float = setting(

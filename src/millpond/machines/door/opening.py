@@ -64,7 +64,9 @@ def open_engine(
     settings: Settings, local: LocalEngine, identity: Identity, secret: bytes
 ) -> JoinedEngine:
     """Join the host's own engine and the nodes', whose scheduler is looked for from now on."""
-    scheduler = f"tls://127.0.0.1:{settings.cluster.scheduler_port}"
+    host = settings.cluster.door_host or "127.0.0.1"
+    shown = f"[{host}]" if ":" in host else host
+    scheduler = f"tls://{shown}:{settings.cluster.scheduler_port}"
     cluster = DaskEngine(scheduler, identity, grant=make_granting(secret))
     return JoinedEngine(local, cluster, settings.engine.slots)
 
