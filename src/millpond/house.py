@@ -270,6 +270,7 @@ def _local_engine(
         ObjectTransfer(objects),
         _folder(settings.engine.scratch_folder, data / "scratch"),
         slots=settings.engine.slots or None,
+        gpus=None if settings.engine.gpus < 0 else settings.engine.gpus,
         idle_most=settings.engine.idle_sandboxes,
         idle_seconds=settings.engine.idle_seconds,
         unisolated=lambda: _unisolated(settings, database),

@@ -179,6 +179,9 @@ class EngineSettings:
         "Tasks at the same time on this machine; 0: its cores, or none when there are nodes.",
         least=0,
     )
+    gpus: int = setting(
+        -1, "Graphics processors of this machine that tasks may have; -1: all.", least=-1, most=64
+    )
     allow_unisolated: bool = setting(
         default=False,
         help_text="Let several people run code where there is no sandbox: read the security page.",
