@@ -7,7 +7,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from millpond.deploy.places import NODE_FOLDER, PREFIX, UNIT_FOLDER, WORKER_UNIT
+from millpond.deploy.places import (
+    IS_CRON_THERE,
+    NODE_CRON_FILE,
+    NODE_FOLDER,
+    PREFIX,
+    UNIT_FOLDER,
+    WORKER_UNIT,
+)
 from millpond.deploy.target import Target
 from millpond.ground.errors import ConflictError
 
@@ -48,6 +55,8 @@ for at in "$prefix"/*/.complete; do
 done
 [ ! -L "$prefix/current" ] || say current "$(basename "$(readlink "$prefix/current")")"
 [ ! -r "$node/node.json" ] || say config "$(tr -d '\n' <"$node/node.json")"
+if @CRON@; then say cron yes; fi
+[ ! -r "$cron" ] || say cron_starts yes
 [ ! -r "$unit" ] || say unit "$(sha256sum <"$unit" | cut -c1-64)"
 if [ -d /run/systemd/system ]; then
     [ "$(systemctl is-active "$(basename "$unit")" 2>/dev/null)" = active ] && say running yes
@@ -73,6 +82,8 @@ class Facts:
         clock_off_seconds: how far its clock is from ours; positive when it is ahead.
         machine: kind, as ``uname -m`` says it.
         systems: its system's name, and those it is like, such as ``("ubuntu", "debian")``.
+        has_cron: whether cron runs, which starts loops with the machine where no systemd does.
+        is_in_cron: whether it starts the node's loop.
         system_title: the system's name for people.
         packages: its release and kind as Debian calls them, such as ``bookworm-amd64``.
         has_apt: whether it installs packages by apt.
@@ -102,6 +113,8 @@ class Facts:
     packages: str = ""
     has_apt: bool = False
     has_systemd: bool = False
+    has_cron: bool = False
+    is_in_cron: bool = False
     pythons: tuple[tuple[str, str], ...] = ()
     bubblewrap: str = ""
     candidates: dict[str, str] = field(default_factory=dict)
@@ -130,10 +143,11 @@ def look(target: Target, data_disk: str = "") -> Facts:
         "node": NODE_FOLDER,
         "unit": f"{UNIT_FOLDER}/{WORKER_UNIT}",
         "disk": data_disk,
+        "cron": NODE_CRON_FILE,
     }
     named = "".join(f"{name}={shlex.quote(value)}\n" for name, value in places.items())
     ours = time.time()
-    done = target.run(named + _LOOK)
+    done = target.run(named + _LOOK.replace("@CRON@", IS_CRON_THERE))
     if "machine=" not in done.out:
         raise ConflictError(
             f"{target.title} does not understand a plain script: {done.last_words}",
@@ -171,6 +185,8 @@ def read_facts(title: str, text: str, ours: float) -> Facts:
         packages=f"{release}-{kind}" if release and kind else "",
         has_apt="apt" in one,
         has_systemd="systemd" in one,
+        has_cron="cron" in one,
+        is_in_cron="cron_starts" in one,
         pythons=tuple(each for each in pythons if each[1]),
         bubblewrap=one.get("bubblewrap", "").removeprefix("bubblewrap").strip(),
         candidates={name.removeprefix("candidate_"): one[name] for name in names if one[name]},

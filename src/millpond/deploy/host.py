@@ -1,6 +1,7 @@
 """Make this machine the host: Millpond installed, its settings written, its services started."""
 
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from millpond.client.client import Client
 from millpond.client.local import find_server
 from millpond.deploy import judging, mending, units
+from millpond.deploy.background import start_loop, tell_start
 from millpond.deploy.facts import Facts, look
 from millpond.deploy.places import PREFIX, SCHEDULER_UNIT, SERVER_UNIT
 from millpond.deploy.target import Here
@@ -233,8 +235,8 @@ class Host:
         if Path("/run/systemd/system").is_dir():
             mending.start_unit(self._here, SERVER_UNIT, units.server_unit(folder))
         else:
-            words = f"-m millpond.deploy.loop -m millpond.main --data {folder}"
-            mending.start_loop(self._here, folder, words, "server")
+            words = f"-m millpond.deploy.loop -m millpond.main --data {shlex.quote(folder)}"
+            self._start_loop(folder, words, "server")
 
     def _start_scheduler(self) -> None:
         folder, port = str(self.plan.folder), self.plan.scheduler_port
@@ -243,7 +245,12 @@ class Host:
             mending.start_unit(self._here, SCHEDULER_UNIT, text)
         else:
             words = f"-m millpond.deploy.loop {units.scheduler_words(folder, port)}"
-            mending.start_loop(self._here, folder, words, "scheduler")
+            self._start_loop(str(folder), words, "scheduler")
+
+    def _start_loop(self, folder: str, words: str, name: str) -> None:
+        what = f"it runs as a loop in the background, {tell_start(look(self._here))}"
+        self._say(name, what)
+        start_loop(self._here, folder, words, name, be_steady=mending.be_steady)
 
     def _scheduler_runs(self) -> bool:
         with (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from millpond.deploy.background import tell_start
 from millpond.deploy.facts import Facts, numbers
 from millpond.deploy.places import NODE_FOLDER, PREFIX
 from millpond.deploy.units import digest_of_unit, worker_unit
@@ -269,8 +270,8 @@ def judge_membership(facts: Facts, wanted: Wanted) -> Verdict:
 def judge_service(facts: Facts, wanted: Wanted) -> Verdict:
     """Look whether the service runs, and runs this Millpond."""
     if not facts.has_systemd:
-        how = "as a loop in the background, since systemd does not run there"
-        lacks = not facts.is_running
+        how = f"as a loop in the background, since systemd does not run there, {tell_start(facts)}"
+        lacks = not facts.is_running or (facts.has_cron and not facts.is_in_cron)
     else:
         how = "as the service millpond-worker"
         is_same = facts.unit_digest == digest_of_unit(worker_unit(wanted.data_disk))

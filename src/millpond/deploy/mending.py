@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from millpond.deploy.background import forget_loop, start_loop
 from millpond.deploy.facts import Facts
 from millpond.deploy.judging import Wanted, best_python, is_new_bubblewrap, offered_python
 from millpond.deploy.places import (
     CURRENT_MILLPOND,
-    CURRENT_PYTHON,
+    LOOP,
     NODE_FOLDER,
     PREFIX,
     UNIT_FOLDER,
@@ -189,10 +190,12 @@ def restart(
         ConflictError: it does not stay; the message holds its last words.
     """
     if has_systemd:
+        must(target, forget_loop(NODE_FOLDER, LOOP), "stopping what ran before systemd did")
         start_unit(target, WORKER_UNIT, worker_unit(data_disk), is_watched=is_watched)
     else:
         words = f"-m millpond.worker --folder {NODE_FOLDER} --supervise"
-        start_loop(target, NODE_FOLDER, words, is_watched=is_watched)
+        watched = be_steady if is_watched else None
+        start_loop(target, NODE_FOLDER, words, LOOP, be_steady=watched)
     must(target, f"echo {shlex.quote(kit)} >{NODE_FOLDER}/running", "noting what runs")
 
 
@@ -208,28 +211,10 @@ def start_unit(target: Target, name: str, text: str, *, is_watched: bool = True)
     must(target, f"{script} && systemctl restart {name}", f"starting {name}")
     if is_watched:
         process = f"systemctl show -p MainPID --value {name}"
-        _be_steady(target, process, f"journalctl -u {name} -n 8 -o cat")
+        be_steady(target, process, f"journalctl -u {name} -n 8 -o cat")
 
 
-def start_loop(
-    target: Target, folder: str, words: str, name: str = "supervise", *, is_watched: bool = True
-) -> None:
-    """Start a program in the background that starts its own service again whenever it ends."""
-    must(
-        target,
-        f"""set -eu
-cd {folder}
-{_stop_loop(folder, name)}
-setsid nohup {CURRENT_PYTHON} {words} </dev/null >>{name}.log 2>&1 &
-echo $! >{name}.pid""",
-        "starting the service",
-    )
-    if is_watched:
-        child = f"pid=$(cat {folder}/{name}.pid) && cat /proc/$pid/task/$pid/children"
-        _be_steady(target, child, f"tail -n 8 {folder}/{name}.log")
-
-
-def _be_steady(target: Target, pid: str, log: str) -> None:
+def be_steady(target: Target, pid: str, log: str) -> None:
     """Wait until the same process of a service has lived for a few seconds.
 
     Raises:
@@ -249,16 +234,6 @@ done
     must(target, script, "keeping the service running")
 
 
-def _stop_loop(folder: str, name: str) -> str:
-    return f"""pid=$(cat {folder}/{name}.pid 2>/dev/null || true)
-if [ -n "$pid" ] && [ -d "/proc/$pid" ] && grep -q millpond "/proc/$pid/cmdline"; then
-    kill "$pid"; n=0
-    while [ -d "/proc/$pid" ] && [ $n -lt 450 ]; do sleep 0.1; n=$((n + 1)); done
-    [ ! -d "/proc/$pid" ] || kill -9 -- "-$pid" 2>/dev/null || kill -9 "$pid"
-fi
-rm -f {folder}/{name}.pid"""
-
-
 def stop_service(target: Target) -> None:
     """Stop the node's service, and let it not start again; none is no fault."""
     must(
@@ -269,7 +244,7 @@ if [ -e {UNIT_FOLDER}/{WORKER_UNIT} ]; then
     rm -f {UNIT_FOLDER}/{WORKER_UNIT}
     if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 fi
-{_stop_loop(NODE_FOLDER, "supervise")}
+{forget_loop(NODE_FOLDER, LOOP)}
 rm -f {NODE_FOLDER}/running""",
         "stopping the service",
     )
