@@ -63,6 +63,7 @@ from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
 from millpond.storage.database import Database, Transaction
+from millpond.storage.looking import look_at_old_copy
 from millpond.storage.moving.home import check_home
 from millpond.storage.nodes.counting import Copies, CopyCount
 from millpond.storage.nodes.ledger import Ledger
@@ -360,6 +361,7 @@ def installation_of(house: House) -> Installation:
         found = [house.tls.find(house.url, datetime.now(UTC))]
         if isinstance(house.engine, JoinedEngine):
             found.append(scheduler_finding(house.engine.reason, house.data))
+        found += house.database.read(lambda tx: [*look_at_old_copy(tx)])
         return [*found, *house.database.read(lambda tx: find_faults(tx, house.cluster))]
 
     return Installation(version_of("millpond"), environ=os.environ, findings=find, **opened)

@@ -1,13 +1,15 @@
 """Moves an installation's objects to another store, on the server's own machine.
 
-``python -m millpond.moving plan|move|old|remove-old [--to KIND] [--data DIR] ...`` is what
-``millpond store`` starts. It answers in lines of JSON, the last of which is what came of it.
+``python -m millpond.moving move|remove-old [--to KIND] [--data DIR] ...`` is what ``millpond
+store`` starts. It answers in lines of JSON: first its plan, on which it waits for the line ``go``;
+at the end what came of it.
 """
 
 import argparse
 import fcntl
 import json
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +21,13 @@ from typing import Any
 
 from millpond.audit import actions as audit
 from millpond.ground.actor import SYSTEM
-from millpond.ground.errors import ConflictError, InvalidError, MillpondError, NotFoundError
+from millpond.ground.errors import (
+    BusyError,
+    ConflictError,
+    InvalidError,
+    MillpondError,
+    NotFoundError,
+)
 from millpond.ground.logs import set_up_logs
 from millpond.ground.settings import ObjectsSettings, Settings, load_settings
 from millpond.ground.settings_file import change_table, write_table
@@ -37,10 +45,11 @@ from millpond.storage.moving.home import check_home, find_home, find_old
 from millpond.storage.moving.journal import Journal
 from millpond.storage.moving.move import Choice, Move
 from millpond.storage.moving.removing import Removal, no_old
-from millpond.storage.moving.values import KINDS, Home, Moved, Plan, Step
+from millpond.storage.moving.values import KINDS, Home, Moved, Step
 from millpond.storage.opening import folder_of, open_database
 
 _STEP_SECONDS = 0.2
+_NOT_MEANT = 130
 _OF_STORE = ("kind", "folder", "bucket", "endpoint", "region", "access_key_id",
              "secret_access_key", "allow_http", "prefix")  # fmt: skip
 
@@ -163,24 +172,14 @@ def _check_source(desk: Desk, start: End, home: Home | None) -> None:
         )
 
 
-def plan(desk: Desk) -> dict[str, Any]:
-    """Look at both ends; nothing is copied."""
-    with open_move(desk) as (move, _, _):
-        if move.is_done:
-            return {"is_done": True}
-        return asdict(move.plan(_choice(desk)))
-
-
 def move(desk: Desk) -> dict[str, Any]:
-    """Copy, and switch when no server runs."""
+    """Look at both ends, ask, copy; switch when no server runs."""
     with open_move(desk) as (moving, source, target):
         if moving.is_done:
             moving.confirm()
             return asdict(Moved(0, 0, 0, (), is_switched=True, settings=_settle(desk, target)))
-        choice = _choice(desk)
-        told: Plan = moving.plan(choice)
-        if told.left_objects:
-            _say({"step": asdict(Step("Copying", 0, told.left_bytes, "bytes"))})
+        choice = Choice(desk.is_alone, desk.given.leave_damaged, desk.given.anew)
+        _ask(asdict(moving.plan(choice)))
         values = {name: getattr(source, name) for name in _OF_STORE}
         write_table(desk.moves / "old.toml", "objects", values)
         moved = moving.run(choice, _stepper())
@@ -189,22 +188,24 @@ def move(desk: Desk) -> dict[str, Any]:
         return asdict(moved)
 
 
-def look_at_old(desk: Desk) -> dict[str, Any]:
-    """Say what `remove-old` would remove."""
+def remove_old(desk: Desk) -> dict[str, Any]:
+    """Say what a move has left behind, ask, and remove it."""
     with _open_removal(desk) as removal:
         old = removal.check()
         objects, size = desk.journal.count()
-        return {"where": old.shown, "objects": objects, "size_bytes": size}
-
-
-def remove_old(desk: Desk) -> dict[str, Any]:
-    """Remove the copy that a move has left behind."""
-    with _open_removal(desk) as removal:
+        _ask({"where": old.shown, "objects": objects, "size_bytes": size})
         removed = removal.run(_stepper())
     if not removed.waiting:
         (desk.moves / "old.toml").unlink(missing_ok=True)
         desk.journal.begin()
     return asdict(removed)
+
+
+def _ask(plan: dict[str, Any]) -> None:
+    """Tell what is about to be done, and go on only when a line says so."""
+    _say({"plan": plan})
+    if sys.stdin.readline().strip() != "go":
+        sys.exit(_NOT_MEANT)
 
 
 @contextmanager
@@ -224,11 +225,6 @@ def _open_removal(desk: Desk) -> Iterator[Removal]:
 def _table(file: Path | None, settings: Settings) -> ObjectsSettings:
     """Give the table [objects] of a file of its own, or the server's."""
     return settings.objects if file is None else load_settings(file, {}).objects
-
-
-def _choice(desk: Desk) -> Choice:
-    given = desk.given
-    return Choice(desk.is_alone, leave_damaged=given.leave_damaged, anew=given.anew)
 
 
 def _settle(desk: Desk, target: ObjectsSettings) -> str:
@@ -275,15 +271,25 @@ def _stepper() -> Callable[[Step], None]:
     return step
 
 
+@contextmanager
+def _disk_told() -> Iterator[None]:
+    """Say in words what the system says of this machine's disks."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as fault:
+        raise BusyError(
+            f"A disk of this machine does not do as it should: {fault}.",
+            next_step="Look at its space and rights, and call this again: it goes on where it was.",
+        ) from fault
+
+
 def _say(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
 ACTIONS: dict[str, Callable[[Desk], dict[str, Any]]] = {
-    "plan": plan,
     "move": move,
-    "old": look_at_old,
     "remove-old": remove_old,
 }
 
@@ -302,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--anew", action="store_true", help="forget a move to elsewhere")
     given = parser.parse_args(arguments)
     try:
-        with open_desk(given) as desk:
+        with _disk_told(), open_desk(given) as desk:
             _say({"done": ACTIONS[given.action](desk)})
     except MillpondError as fault:
         faults = [asdict(each) for each in fault.faults] if isinstance(fault, InvalidError) else []

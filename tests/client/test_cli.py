@@ -111,7 +111,8 @@ def test_harm_is_not_done_where_nobody_can_be_asked(path: tuple[str, ...], capfd
     words = []
     for one in find(path).params:
         if one.required:
-            words += ["x"] if isinstance(one, click.Argument) else [one.opts[0], "x"]
+            value = one.type.choices[0] if isinstance(one.type, click.Choice) else "x"
+            words += [value] if isinstance(one, click.Argument) else [one.opts[0], value]
     assert door.run([*path, *words]) == 6
     assert "--yes" in capfd.readouterr().err
 

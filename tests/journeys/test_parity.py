@@ -187,6 +187,8 @@ LOCAL = {
     "up": "starts the server",
     "demo": "is made of the other verbs",
     "completion": "prints a script for the shell",
+    "store move": "is done on the server's machine, to its end with the server stopped",
+    "store remove-old": "is done on the server's machine",
     "project use": "keeps a name on this machine",
     "project rename": "is a change of a project",
     "project archive": "is a change of a project",

@@ -43,6 +43,7 @@ _COMMANDS = {
     "usage": ("usage:usage", "What runs have used: processor hours, memory, tasks, cost."),
     "monitor": ("monitor:monitor", "What the machines are busy with; for administrators."),
     "node": ("nodes:node", "The machines that run tasks; for administrators."),
+    "store": ("store:store", "Where the objects lie: move them, on the server's machine."),
     "system": ("system:system", "The server's settings and health; for administrators."),
     "doctor": ("doctor:doctor", "Say what works on this machine, and how to mend what doesn't."),
     "completion": ("completion:completion", "Print the shell's completion script."),

@@ -99,7 +99,8 @@ class ObjectsSettings:
     )
     accept_restored: bool = setting(
         default=False,
-        help_text="Nodes: delete what a database restored from an older backup does not know.",
+        help_text="Take this store although the database knows another; nodes: delete what a"
+        " database restored from an older backup does not know.",
     )
     cache_bytes: int = setting(
         2 * _GIB, "Nodes: most bytes of the host's own cache of what people fetch.", least=0

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from millpond.ground.errors import MillpondError
 from millpond.ground.findings import Finding
 from millpond.storage.claims import ATOMIC, UNTRIED
+from millpond.storage.database import Transaction
+from millpond.storage.moving.home import find_old
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.values import StoreHealth
 from millpond.storage.port import ObjectStore
@@ -87,3 +89,15 @@ def _copies(health: StoreHealth) -> Iterator[Finding]:
         free = sum(place.free_bytes for place, state in health.places if state == "up")
         text = f"two of everything; {up} of {len(health.places)} nodes up, {free >> 30:,} GiB free"
         yield Finding("copies", "ok", text)
+
+
+def look_at_old_copy(tx: Transaction) -> Iterator[Finding]:
+    """Tell of the copy that a move has left behind."""
+    old = find_old(tx)
+    if old is not None:
+        yield Finding(
+            "old copy",
+            "ok",
+            f"what was moved lies in {old.shown} too, as it was before",
+            "When all is well, remove it on the server's machine: `millpond store remove-old`.",
+        )

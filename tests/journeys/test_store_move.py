@@ -1,0 +1,154 @@
+"""An installation outgrows its folder: its objects move to S3 and back by the command line."""
+
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from millpond.client.process import start_server
+
+FILES = 150  # After the large one they come in one batch, so that an end between is possible.
+SETTINGS = """\
+[server]  # Of our lab.
+stop_seconds = 20
+
+[objects]
+kind = "folder"  # The bucket waits.
+bucket = "millpond-tests"
+endpoint = "{endpoint}"
+access_key_id = "test"
+secret_access_key = "test"
+allow_http = true
+prefix = "{prefix}"
+
+[jobs]
+workers = 1
+"""
+
+
+@contextmanager
+def running(shell, folder):
+    server = start_server(
+        folder / "data", host="127.0.0.1", port=0, log=folder / "log", environ=shell.environ
+    )
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        assert server.stop() == 0, (folder / "log").read_text()[-2000:]
+
+
+@pytest.fixture
+def site(tmp_path, make_shell, ministack):
+    """Give the shell of an administrator with data, whose server is stopped."""
+    shell = make_shell(
+        tmp_path,
+        {
+            "MILLPOND_CONFIG": str(tmp_path / "config.toml"),
+            "MILLPOND_DATA": str(tmp_path / "data"),
+            "HOME": str(tmp_path),
+        },
+    )
+    (tmp_path / "data").mkdir(mode=0o700)
+    text = SETTINGS.format(endpoint=ministack, prefix=secrets.token_hex(8))
+    (tmp_path / "data" / "settings.toml").write_text(text)
+    (tmp_path / "birds").mkdir()
+    for number in range(FILES):
+        (tmp_path / "birds" / f"bird{number}").write_text(f"bird {number}")
+    (tmp_path / "birds" / "large").write_bytes(os.urandom(12 << 20))
+    with running(shell, tmp_path):
+        shell.run("project", "make", "lab")
+        shell.run("project", "use", "lab")
+        shell.run("dataset", "push", "birds")
+    return shell
+
+
+def kill_in_the_middle(shell) -> int:
+    """Begin a move and end all of it as a power cut would; give how many objects were noted."""
+    command = [sys.executable, "-m", "millpond", "store", "move", "--to", "s3", "--yes"]
+    with subprocess.Popen(
+        command, cwd=shell.folder, env=shell.environ, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as moving:  # fmt: skip
+        while not (noted := count_noted(shell.folder)):
+            assert moving.poll() is None
+        os.killpg(moving.pid, signal.SIGKILL)
+    return noted
+
+
+def count_noted(folder: Path) -> int:
+    path = folder / "data" / "moves" / "journal.db"
+    if not path.with_name("journal.db-wal").exists():
+        return 0  # Nobody writes to it, or it is being made.
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return int(database.execute("SELECT count(*) FROM copied").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # Its tables are not made yet.
+
+
+def check_data(shell, name):
+    shell.run("dataset", "download", "birds", name)
+    for path in (shell.folder / "birds").iterdir():
+        assert (shell.folder / name / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.slow
+def test_objects_move_to_s3_and_back(site):
+    folder, shell = site.folder, site
+    settings = folder / "data" / "settings.toml"
+    before = settings.read_text()
+    refused = shell.fault("store", "move", "--to", "s3", code=6)
+    assert "Nobody is here to answer" in refused["message"]
+    assert 0 < kill_in_the_middle(shell) < FILES
+    with running(shell, folder):  # Nothing was switched: it goes on as before.
+        check_data(shell, "between")
+
+    done = shell.run("store", "move", "--to", "s3", "--yes")
+    assert "Left to copy" in done.stderr
+    assert "are moved and verified" in done.stdout
+    assert settings.read_text() == before.replace('"folder"', '"s3"')
+    assert (folder / "data" / "settings.toml.before").read_text() == before
+    with running(shell, folder):
+        check_data(shell, "on-s3")
+        (folder / "later").write_text("made on S3")
+        shell.run("dataset", "push", "later")
+        entries = shell.json("log", "show", "--site")
+        assert "objects.moved" in [entry["verb"] for entry in entries]
+        found = {one["name"]: one for one in shell.json("system", "health")["findings"]}
+        assert "millpond store remove-old" in found["old copy"]["next_step"]
+
+    settings.write_text(before)  # By hand, which is not how it is done.
+    server = start_server(
+        folder / "data", host="127.0.0.1", port=0, log=folder / "refused", environ=shell.environ
+    )
+    assert server.process.wait(60) == 5
+    told = (folder / "refused").read_text()
+    assert "The settings name the folder" in told
+    assert "millpond store move --to folder" in told
+    settings.write_text(before.replace('"folder"', '"s3"'))
+
+    removed = shell.json("store", "remove-old", "--yes")
+    assert removed["kept"] == 0
+    assert removed["objects"] > FILES
+    left = [path for path in (folder / "data" / "objects").rglob("*") if path.is_file()]
+    assert left == []
+
+    with running(shell, folder):
+        ahead = shell.json("store", "move", "--to", "folder", "--yes")
+        assert not ahead["is_switched"]
+        (folder / "last").write_text("made while all was copied ahead")
+        shell.run("dataset", "push", "last")
+    back = shell.json("store", "move", "--to", "folder", "--yes")
+    assert back["is_switched"]
+    assert 0 < back["copied_objects"] < 10
+    assert settings.read_text() == before
+    with running(shell, folder):
+        check_data(shell, "back")
+        shell.run("log", "verify", "--all")
