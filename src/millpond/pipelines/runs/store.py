@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from millpond.ground.ids import first_id
 from millpond.lake.values import decode_path, encode_path
 from millpond.pipelines.runs.tables import run, step_run, task
-from millpond.pipelines.runs.values import KeptStep, KeptTask, RunFilter, TaskOutputs, Try
+from millpond.pipelines.runs.values import KeptStep, KeptTask, RunFilter, TaskOutputs
 from millpond.pipelines.values import (
     Progress,
     Run,
@@ -30,23 +30,6 @@ _TASK_LEFT_OUT = ("run_id", "outcome", "fork", "rows", "outputs", "outputs_key",
 _TASK_COLUMNS = tuple(column for column in task.c if column.name not in _TASK_LEFT_OUT)
 _CLOCKS_APART = timedelta(days=1)
 
-_END_TASK = (
-    task.update()
-    .where(
-        task.c.run_id == sa.bindparam("b_run_id"),
-        task.c.step == sa.bindparam("b_step"),
-        task.c.partition == sa.bindparam("b_partition"),
-        task.c.attempt == sa.bindparam("b_attempt"),
-        task.c.state == "running",
-    )
-    .values(
-        {
-            column: sa.bindparam(column.name)
-            for column in task.c
-            if column.name not in ("run_id", "step", "partition", "attempt", "fork", "number")
-        }
-    )
-)
 _MOVE_STEP = (
     step_run.update()
     .where(
@@ -166,55 +149,6 @@ def _touching(names: tuple[str, ...]) -> sa.Executable:
     given = {name: sa.bindparam(name, type_=run.c[name].type) for name in names}
     return changed.values({run.c[name]: each for name, each in given.items()}).returning(
         run.c.state
-    )
-
-
-def start_tasks(tx: Transaction, run_id: str, tries: list[Try], begun: int) -> None:
-    """Write tasks that are about to be handed over; ``begun`` tasks were before them."""
-    now = tx.now
-    empty = {
-        "state": "running",
-        "outcome": "",
-        "reason": "",
-        "node": "",
-        "isolated": True,
-        "exit_code": None,
-        "cpu_seconds": 0.0,
-        "memory_peak_bytes": 0,
-        "wall_seconds": 0.0,
-        "log_bytes": -1,
-        "started_at": now,
-        "ended_at": None,
-        "rows": None,
-        "outputs": None,
-        "outputs_key": "",
-    }
-    rows = [
-        {
-            **empty,
-            "run_id": run_id,
-            "step": each.step,
-            "partition": each.partition,
-            "attempt": each.attempt,
-            "fork": each.fork,
-            "number": number,
-        }
-        for number, each in enumerate(tries, start=begun + 1)
-    ]
-    tx.execute(task.insert(), rows)
-
-
-def end_tasks(tx: Transaction, rows: list[dict[str, Any]]) -> None:
-    """Write how tasks ended; ``b_run_id``, ``b_step``, ``b_partition``, ``b_attempt`` name them."""
-    tx.execute(_END_TASK, rows)
-
-
-def end_running(tx: Transaction, run_id: str, state: str, reason: str) -> None:
-    """End every task of a run that still counts as running."""
-    tx.execute(
-        task.update()
-        .where(task.c.run_id == run_id, task.c.state == "running")
-        .values(state=state, outcome="lost", reason=reason, ended_at=tx.now)
     )
 
 
@@ -381,6 +315,7 @@ def _to_kept(row: sa.Row[Any]) -> KeptTask:
         memory_peak_bytes=row.memory_peak_bytes,
         outputs=outputs,
         outputs_key=row.outputs_key,
+        node=row.node,
     )
 
 
