@@ -195,6 +195,7 @@ def test_a_claim_whose_writer_failed_is_free_again_and_one_under_way_is_waited_f
     assert claims.take("k", objects)
     objects.put("k", b"1")
     assert not claims.take("k", objects)
+    assert claims.end("k")
     assert not claims.take("older", S3StandIn(older=b"1"))
 
 
@@ -262,3 +263,4 @@ def test_a_store_that_fails_after_the_claim_leaves_it_free(database):
     with pytest.raises(BusyError, match="away"):
         claims.take("k", Away())
     assert claims.take("k", S3StandIn())
+    assert claims.end("k")
