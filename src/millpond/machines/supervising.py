@@ -1,10 +1,17 @@
-"""Start a node's worker again and again, on machines without a service manager."""
+"""Start a service again and again, on machines without a service manager; bound its log."""
 
+import logging
+import os
+import shutil
 import signal
+import stat
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 STOPPED, AGAIN, REFUSED = 0, 75, 78
 """Exit codes: it was told to stop; it wants to be started anew; the host does not take it."""
@@ -14,6 +21,22 @@ GOOD_SECONDS = 60.0
 
 _WAITS = (1.0, 2.0, 5.0, 10.0, 30.0)
 _REFUSED_WAIT, _AGAIN_WAIT = 30.0, 0.2
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LogBounds:
+    """How large a log may become.
+
+    Attributes:
+        most_bytes: from then on it is put aside, and begun anew.
+        kept: how many that were put aside are kept, as ``NAME.1`` (the newest) and so on.
+        seconds: how often it is looked at.
+    """
+
+    most_bytes: int = 10 << 20
+    kept: int = 4
+    seconds: float = 10.0
 
 
 def pause_after(failures: int) -> float:
@@ -21,9 +44,51 @@ def pause_after(failures: int) -> float:
     return _WAITS[min(failures, len(_WAITS)) - 1] if failures else _AGAIN_WAIT
 
 
-def supervise(command: Sequence[str]) -> int:
-    """Run a command, and again whenever it ends, until told to stop; give the exit code."""
+def own_log() -> Path | None:
+    """Give the file that this process' output goes to; None for a terminal or a pipe."""
+    with suppress(OSError, ValueError):
+        if stat.S_ISREG(os.fstat(1).st_mode):
+            path = Path("/proc/self/fd/1").readlink()
+            return path if path.is_file() else None
+    return None
+
+
+def put_aside(log: Path, kept: int) -> None:
+    """Copy a log to ``NAME.1``, what was there to ``NAME.2`` and so on, and empty it.
+
+    Whoever writes to it goes on writing: it must have been opened for appending. What comes in the
+    moment between the end of the copy and the emptying is lost.
+    """
+    for number in range(kept, 1, -1):
+        older, newer = Path(f"{log}.{number}"), Path(f"{log}.{number - 1}")
+        with suppress(FileNotFoundError):
+            newer.replace(older)
+    with log.open("rb") as source, Path(f"{log}.1").open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    os.truncate(log, 0)
+
+
+def _tend(log: Path, bounds: LogBounds, stopping: threading.Event) -> None:
+    while not stopping.wait(bounds.seconds):
+        try:
+            if log.stat().st_size > bounds.most_bytes:
+                put_aside(log, bounds.kept)
+        except OSError as fault:  # Such as a full disk: emptying it is what helps there.
+            _log.warning("the log %s could not be put aside: %s", log, fault)
+            with suppress(OSError):
+                os.truncate(log, 0)
+
+
+def supervise(command: Sequence[str], bounds: LogBounds | None = None) -> int:
+    """Run a command, and again whenever it ends, until told to stop; give the exit code.
+
+    Where the output goes to a file, that is kept within bounds.
+    """
     stopping = threading.Event()
+    log = own_log()
+    if log is not None:
+        given = (log, bounds or LogBounds(), stopping)
+        threading.Thread(target=_tend, args=given, name="log", daemon=True).start()
     child: subprocess.Popen[bytes] | None = None
 
     def stop(*_: object) -> None:
