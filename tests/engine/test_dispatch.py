@@ -154,6 +154,37 @@ def test_shares_take_turns(heard: Heard) -> None:
     assert engine.started == ["a0", "b0", "a-other", "a1", "a2", "a3"]
 
 
+def test_a_further_try_goes_before_its_own_runs_tasks_and_before_no_others(heard: Heard) -> None:
+    engine = StillEngine(1)
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "first", "p/u")
+    for key in ("r1/s/0/1", "r2/s/0/1", "r1/s/1/1", "r2/s/1/1"):
+        put(dispatcher, heard, key, "p/u")
+    put(dispatcher, heard, "r3/s/0/1", "q/v")
+    for key in ("r1/s/7/2", "r1/s/8/2"):
+        dispatcher.submit(make_task(key), "p/u", lambda _: None, heard.reports.append, before="r1/")
+    while engine.running:
+        engine.end(next(iter(engine.running)))
+    assert engine.started == [
+        "first", "r3/s/0/1",
+        "r1/s/7/2", "r2/s/0/1", "r1/s/8/2", "r2/s/1/1", "r1/s/0/1", "r1/s/1/1",
+    ]  # fmt: skip
+
+
+def test_whoever_gave_a_task_hears_where_it_went_once_it_went(heard: Heard) -> None:
+    engine = StillEngine(1)
+    dispatcher = Dispatcher(engine)
+    places: list[str] = []
+    for key in ("a", "b"):
+        dispatcher.submit(
+            make_task(key), "p/u", lambda _: None, heard.reports.append, on_place=places.append
+        )
+    assert places == [node.name for node in engine.nodes()]
+    engine.end("a")
+    assert len(places) == 2
+    assert dispatcher.slots == 1
+
+
 def test_a_large_one_is_not_starved(heard: Heard) -> None:
     engine = StillEngine(2)
     dispatcher = Dispatcher(engine)

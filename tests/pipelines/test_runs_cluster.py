@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from millpond.ground.errors import BusyError
-from millpond.pipelines.runs import driver
+from millpond.pipelines.runs import driver, tables
 
 CONTRACTS = str(Path(__file__).parents[1] / "contracts")
 sys.path.insert(0, CONTRACTS)
@@ -194,6 +194,35 @@ def test_a_run_says_why_its_tasks_wait(make_world):
         assert world.wait(run.id).progress.waits_for == ""
     finally:
         world.close()
+
+
+def test_what_only_waited_when_its_server_ended_is_no_lost_try(make_world):
+    """Two tasks run in the two slots; the other eight were handed over and never began."""
+    first = make_world()
+    try:
+        fill(first)
+        run = first.start("sample", {"files": "docs"}, seconds=600.0)
+        begun = first.until(
+            lambda: first.tasks(run.id), lambda tasks: sum(bool(each.node) for each in tasks) == 2
+        )
+        assert [(each.state, each.attempt) for each in begun] == [("running", 1)] * FILES
+        parameters = {"files": "docs", "seconds": 0.0}
+        first.database.change(
+            lambda tx: tx.execute(tables.run.update().values(parameters=parameters))
+        )
+    finally:
+        first.leave()
+    second = make_world()
+    try:
+        tasks = check_once(second, second.wait(run.id))
+    finally:
+        second.close()
+    lost = [task for task in tasks if task.state == "lost"]
+    assert {(task.partition, task.node) for task in lost} == {
+        (task.partition, task.node) for task in begun if task.node
+    }
+    assert all("server stopped" in task.reason for task in lost)
+    assert len(tasks) == FILES + 1 + len(lost), "what only waited has no try of its own"
 
 
 @pytest.mark.slow

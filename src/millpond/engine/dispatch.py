@@ -3,22 +3,20 @@
 import itertools
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from millpond.engine import rules
 from millpond.engine.ahead import Ahead
 from millpond.engine.port import Engine, OnDone, OnProgress
+from millpond.engine.seen import SeenNodes
 from millpond.engine.values import Limits, NodeInfo, Outcome, TaskReport, TaskSpec
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 
 _log = logging.getLogger(__name__)
 _OBJECT = "object:"
-_PAUSE_FIRST, _PAUSE_MOST = 1.0, 30.0
-_AWAY_SECONDS = 900.0  # What only a node can take that is away for no longer waits for it.
 _INPUTS_ASKED = 200  # The largest inputs of a task decide where it is best run.
 
 Guard = Callable[[NodeInfo], NodeInfo]
@@ -49,42 +47,6 @@ class _Books:
     keys: set[str] = field(default_factory=set)
 
 
-class _Nodes:
-    """What was seen of the nodes lately: their size, and who had no room although we thought so."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[NodeInfo, float]] = {}
-        self._pauses: dict[str, tuple[float, float]] = {}  # Until when, and how long.
-
-    def known(self, nodes: Sequence[NodeInfo]) -> list[NodeInfo]:
-        """Give these, and those that went away a short while ago."""
-        now = time.monotonic()
-        seen = {name: each for name, each in self._seen.items() if now - each[1] < _AWAY_SECONDS}
-        self._seen = seen | {node.name: (node, now) for node in nodes}
-        return [node for node, _ in self._seen.values()]
-
-    def note(self, report: TaskReport) -> None:
-        """Hold a node back that had no room, longer each time, until it has taken a task."""
-        if not report.is_refused:
-            self._pauses.pop(report.node, None)
-            return
-        now = time.monotonic()
-        end, seconds = self._pauses.get(report.node, (0.0, 0.0))
-        if now >= end:
-            seconds = min(max(2 * seconds, _PAUSE_FIRST), _PAUSE_MOST)
-            self._pauses[report.node] = (now + seconds, seconds)
-
-    def why_held(self, name: str) -> str:
-        """Say why a node is held back; empty when it is not."""
-        is_held = time.monotonic() < self._pauses.get(name, (0.0, 0.0))[0]
-        return "it said that it has no room, so it is asked again soon" if is_held else ""
-
-    def hold(self, node: NodeInfo) -> NodeInfo:
-        """Mark a node that is held back."""
-        why = "" if node.paused else self.why_held(node.name)
-        return replace(node, paused=why) if why else node
-
-
 class Dispatcher:
     """A fair queue over one engine. Safe to share between threads."""
 
@@ -109,10 +71,10 @@ class Dispatcher:
         self._engine, self._caps, self._guard, self._holds = engine, caps, guard, holds
         self._waiting_reason, self._hindrance = "", hindrance
         self._books = _Books()
-        self._lately, self._ahead = _Nodes(), Ahead()
+        self._lately, self._ahead = SeenNodes(), Ahead()
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
-        self._is_closed = False
+        self._is_closed, self._slots = False, 0.0
         engine.watch(self.wake)
 
     @property
@@ -123,7 +85,13 @@ class Dispatcher:
     def nodes(self) -> list[NodeInfo]:
         """Give the nodes as tasks are placed on them: with what holds each back."""
         nodes = [self._lately.hold(node) for node in self._engine.nodes()]
+        self._slots = sum(node.slots for node in nodes)
         return nodes if self._guard is None else [self._guard(node) for node in nodes]
+
+    @property
+    def slots(self) -> float:
+        """How many slots there were in all when the nodes were last looked at."""
+        return self._slots
 
     def held_back(self, name: str) -> str:
         """Say why a node that refused a task gets none for now; empty when it may have some."""

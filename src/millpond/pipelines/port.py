@@ -22,6 +22,11 @@ class Dispatcher(Protocol):
         """Whether tasks go on when this server ends, for the next one to take over."""
         ...
 
+    @property
+    def slots(self) -> float:
+        """How many slots there are in all, as they were seen last."""
+        ...
+
     def submit(
         self,
         task: TaskSpec,
@@ -70,7 +75,8 @@ class Pace:
         retry_seconds: wait before the first retry; doubled for each further one, at most a minute.
         tick_seconds: how often a driver looks whether its run was cancelled.
         event_seconds: progress is told at most this often.
-        window: tasks of one run that are handed over at the same time.
+        window: tasks of one run that are handed over at the same time, at least; more where there
+            are many slots.
         wait_seconds: how often a compilation looks whether its environment is ready.
     """
 

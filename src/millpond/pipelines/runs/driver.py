@@ -22,7 +22,7 @@ from millpond.pipelines.port import PipelineTools
 from millpond.pipelines.runs import store, tries
 from millpond.pipelines.runs.graph import Graph, StepNow, never_ran
 from millpond.pipelines.runs.measure import count_items, is_over_table, measure
-from millpond.pipelines.runs.rules import must_split
+from millpond.pipelines.runs.rules import must_split, window_of
 from millpond.pipelines.runs.staging import (
     Staging,
     counted_argument,
@@ -143,7 +143,7 @@ class Driver:
                 self._plan(step, wave)
             if not any(step.state != "running" for step in ready):
                 break  # A step without partitions has ended at once, so others may be ready now.
-        room = self._tools.pace.window - self.graph.running_count()
+        room = self._window() - self.graph.running_count()
         taken = self.graph.take(room, time.monotonic(), wave)
         self._measure()
         is_due = time.monotonic() - self._told_at >= self._tools.pace.event_seconds
@@ -156,6 +156,9 @@ class Driver:
             if step.state == "failed":
                 for key in list(step.running):
                     self._tools.dispatcher.cancel(key)
+
+    def _window(self) -> int:
+        return window_of(self._tools.pace.window, self._tools.dispatcher.slots)
 
     def _plan(self, step: StepNow, wave: Wave) -> None:
         now = datetime.now(UTC)
@@ -216,7 +219,7 @@ class Driver:
         wave = Wave()
         wait = self._tools.pace.tick_seconds
         moment = self.graph.next_moment()
-        if moment is not None and self.graph.running_count() < self._tools.pace.window:
+        if moment is not None and self.graph.running_count() < self._window():
             wait = min(wait, max(moment - time.monotonic(), 0.0))
         with suppress(queue.Empty):
             self._take(self._news.get(timeout=wait), wave)
@@ -239,7 +242,7 @@ class Driver:
         running = self.graph.running_count()
         if running == 0 or self.graph.ready():
             return False
-        return running * 2 >= self._tools.pace.window or self.graph.next_moment() is None
+        return running * 2 >= self._window() or self.graph.next_moment() is None
 
     def _take(self, news: TaskReport | TaskProgress | Placed, wave: Wave) -> None:
         if isinstance(news, Placed):

@@ -8,6 +8,7 @@ Verdict = Literal["again", "give_up"]
 _RETRY_SECONDS_MOST = 60.0
 _LOST_MOST = 10
 _LOST_FIRST = 1.0
+_WINDOW_SPARE = 16
 _SHARE_LEAST, _ELAPSED_LEAST = 0.01, 1.0
 
 
@@ -62,6 +63,15 @@ def judge(outcome: str, *, failed: int, lost: int, retries: int) -> Verdict:
     if outcome == "lost":
         return "again" if lost < _LOST_MOST else "give_up"
     return "again" if failed < retries else "give_up"
+
+
+def window_of(least: int, slots: float) -> int:
+    """Give how many tasks of one run are handed over at the same time.
+
+    Each slot may have a task and its successor, and some wait beside these, so that no slot is
+    idle until the run's driver has heard of an end.
+    """
+    return max(least, 2 * int(slots) + _WINDOW_SPARE)
 
 
 def retry_wait(first: float, failed: int) -> float:
