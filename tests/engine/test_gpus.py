@@ -36,7 +36,7 @@ CHARACTER = stat.S_IFCHR
 NULL, ZERO, FULL = os.makedev(1, 3), os.makedev(1, 5), os.makedev(1, 7)
 
 CODE = b"""
-import builtins, os, sys, time
+import os, resource, sys, time
 from pathlib import Path
 
 def can_open(path):
@@ -66,6 +66,7 @@ def look(wait=0.0, code=0):
         "order": os.environ.get("CUDA_DEVICE_ORDER"),
         "system": sorted(os.listdir("/sys")) if os.path.isdir("/sys") else [],
         "can_write": can_write,
+        "addresses": resource.getrlimit(resource.RLIMIT_AS)[0],
         "parent": os.getppid(),
         "started": Path("/proc/%d/stat" % os.getppid()).read_text().split()[21],
     }
@@ -361,6 +362,20 @@ def test_without_a_sandbox_a_variable_tells_which(bench, rack):
         holder.wait_began()
         assert found(run(engine, bench.look(1)))["visible"] == "GPU-00000001-aaaa"
         assert found(run(engine, bench.look(0)))["visible"] == ""
+    finally:
+        engine.close()
+
+
+@needs_root
+def test_without_control_groups_the_addresses_that_cuda_reserves_are_not_limited(
+    bench, rack, monkeypatch
+):
+    rack.fill()
+    monkeypatch.setattr("millpond.engine.probe.find_groups", lambda: (None, "none are here"))
+    engine = bench.open(rack)
+    try:
+        assert 256 << 20 <= found(run(engine, bench.look(0)))["addresses"] < 1 << 30
+        assert found(run(engine, bench.look(1)))["addresses"] == -1
     finally:
         engine.close()
 
