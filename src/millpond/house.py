@@ -1,7 +1,7 @@
 """What a server has opened: database, objects, engine, keys; and how it opens and closes them."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -59,6 +59,7 @@ from millpond.people.vault import SecretBox, open_own_box
 from millpond.pipelines.runs import tasks as run_tasks
 from millpond.pipelines.runs.actions import RUN_KIND
 from millpond.pipelines.runs.owners import owners_of
+from millpond.pipelines.runs.tries import find_over
 from millpond.pipelines.specs import tasks as spec_tasks
 from millpond.pipelines.specs.actions import COMPILE_KIND
 from millpond.storage import migrate
@@ -126,7 +127,7 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         objects = stack.enter_context(_opened_objects(settings, data, database, tls, cluster))
         builder = _open_builder(settings, data, objects)
         local = _local_engine(settings, data, database, objects, builder)
-        engine = _join_nodes(settings, data, local, tls)
+        engine = _join_nodes(settings, data, database, local, tls)
         stack.callback(engine.leave)
         seal_key = open_own_key(database, keys, accept_new=accept)
         box = open_own_box(database, keys, accept_new=accept)
@@ -280,12 +281,16 @@ def _local_engine(
 
 
 def _join_nodes(
-    settings: Settings, data: Path, local: LocalEngine, tls: HostTls
+    settings: Settings, data: Path, database: Database, local: LocalEngine, tls: HostTls
 ) -> LocalEngine | JoinedEngine:
     if settings.engine.kind != "dask":
         return local
     identity = tls.identity(datetime.now(UTC))
-    return open_engine(settings, local, identity, open_secret(data / "keys"))
+
+    def over(keys: Collection[str]) -> Collection[str]:
+        return database.read(lambda tx: find_over(tx, keys))
+
+    return open_engine(settings, local, identity, open_secret(data / "keys"), over)
 
 
 def open_door(house: House) -> ASGIApp:

@@ -17,6 +17,7 @@ from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.transfer import ObjectTransfer
 from millpond.engine.values import Limits, TaskReport
+from millpond.ground.errors import BusyError
 from millpond.storage.folder import FolderStore
 
 CONTRACTS = str(Path(__file__).parents[1] / "contracts")
@@ -190,6 +191,35 @@ def test_a_node_tells_what_a_runner_before_left_in_its_engine(tmp_path):
     finally:
         transfer.free.set()
         engine.close()
+
+
+@pytest.mark.slow
+def test_what_a_server_before_this_one_called_over_is_stopped_at_once(cluster):
+    """Without that it has its slots for five minutes: somebody might still ask for it."""
+    cluster.start_node("n1", rejoins=True)
+    first = cluster.make_engine()
+    heard = [Heard(), Heard()]
+    for number, each in enumerate(heard):
+        task = make_task("say; sleep 600", f"run/step/{number}/1")
+        first.submit(task, on_progress=each.on_progress, on_done=each.reports.append)
+        assert each.began.wait(20)
+    first.leave()
+    asked = []
+
+    def find_over(keys):
+        asked.append(set(keys))
+        if len(asked) == 1:
+            raise BusyError("The database is away.", next_step="Wait.")
+        return {"run/step/0/1"} & set(keys)
+
+    second = cluster.make_engine(find_over=find_over)
+    try:
+        assert wait_until(lambda: second.nodes() and second.nodes()[0].free_slots == 1, 20)
+        assert asked[0] == {"run/step/0/1", "run/step/1/1"}
+        assert second.reattach(["run/step/1/1"]) == {"run/step/1/1"}
+        assert wait_until(lambda: second.nodes()[0].free_slots == 1, 5)
+    finally:
+        second.close()
 
 
 def make_books():

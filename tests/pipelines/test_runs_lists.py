@@ -11,7 +11,7 @@ from millpond.engine.values import log_key
 from millpond.ground.actor import Actor
 from millpond.ground.errors import InvalidError, NotAllowedError, NotFoundError
 from millpond.ground.ids import first_id, new_id
-from millpond.pipelines.runs import actions, store
+from millpond.pipelines.runs import actions, store, tries
 from millpond.pipelines.runs.logs import reading, searching
 from millpond.pipelines.runs.logs.beside import Places, list_beside, read_beside
 from millpond.pipelines.runs.logs.reading import Scope
@@ -47,6 +47,23 @@ def many(people, folder_store, filling):
     """Give a database with 60 runs, seven minutes apart, the newest at noon."""
     filling.fill(people, folder_store, POND, runs=60, until=NOON)
     return people
+
+
+def test_a_try_is_over_once_it_runs_no_more_and_one_of_nobodys_is_never(many):
+    run_id = every(many)[0].id
+    tried = [Try("late", partition, 3) for partition in range(2)]
+    many.change(lambda tx: tries.start_tasks(tx, run_id, tried, 1_000_000))
+    keys = {
+        *(f"{run_id}/late/{number}/3" for number in range(2)), f"{run_id}/late/0/2",
+        f"{run_id}/other/0/1", "run_gone/late/0/1", "compile_1", "",
+    }  # fmt: skip
+    over = many.read(lambda tx: tries.find_over(tx, keys))
+    assert over == {f"{run_id}/late/0/2", f"{run_id}/other/0/1"}
+    anew = (tried[0], Try("late", 0, 4))
+    many.change(lambda tx: tries.begin_anew(tx, run_id, [anew]))
+    over |= {f"{run_id}/late/0/3"}
+    assert many.read(lambda tx: tries.find_over(tx, keys)) == over
+    assert many.read(lambda tx: tries.find_over(tx, ())) == set()
 
 
 def test_runs_are_found_by_all_that_one_asks_for(many):

@@ -228,14 +228,18 @@ class Books:
             and each.key not in member.running
         ]
 
-    def old_strangers(self, now: float) -> Iterable[tuple[str, str]]:
-        """Give address and key of tasks that nobody has asked for since long."""
-        there = {
+    def strangers(self) -> dict[str, str]:
+        """Give the tasks that nodes say they have and that nobody has asked for: key to address."""
+        return {
             key: member.address
             for member in self.members.values()
             for key in member.running
             if self.is_strange(key) and key not in self._over
         }
+
+    def old_strangers(self, now: float) -> Iterable[tuple[str, str]]:
+        """Give address and key of tasks that nobody has asked for since long."""
+        there = self.strangers()
         self._strangers = {key: self._strangers.get(key, now) for key in there}
         return [
             (there[key], key)

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,12 +13,21 @@ from millpond.engine.values import Outcome, TaskReport
 _log = logging.getLogger(__name__)
 
 
+FindOver = Callable[[Collection[str]], Collection[str]]
+"""Tells which of these tasks are over for good, by key: nobody will ever ask for them."""
+
+
+def nothing_over(_keys: Collection[str]) -> Collection[str]:
+    """Know of none."""
+    return ()
+
+
 class Desk:
     """What the engine's threads share. ``lock`` guards the books; no one is called under it."""
 
-    def __init__(self, books: Books) -> None:
-        """Share these books."""
-        self.books = books
+    def __init__(self, books: Books, find_over: FindOver = nothing_over) -> None:
+        """Share these books; ``find_over`` is asked about tasks that nodes have unasked."""
+        self.books, self.find_over = books, find_over
         self.lock = threading.Lock()
         self.link: Link | None = None
 

@@ -12,7 +12,7 @@ from millpond.engine.cluster.books import (
     NodeLimits,
 )
 from millpond.engine.cluster.collecting import Collector
-from millpond.engine.cluster.desk import Desk
+from millpond.engine.cluster.desk import Desk, FindOver, nothing_over
 from millpond.engine.cluster.watching import Watcher
 from millpond.engine.cluster.wire import Order, pack_order
 from millpond.engine.port import OnDone, OnProgress
@@ -58,6 +58,7 @@ class DaskEngine:
         *,
         limits: Callable[[str], NodeLimits] = _trust,
         grant: MakeGrant = _no_grant,
+        find_over: FindOver = nothing_over,
     ) -> None:
         """Connect in the background, for ever.
 
@@ -66,10 +67,11 @@ class DaskEngine:
             identity: the host's.
             limits: asked for what a node is granted; called often, from many threads.
             grant: asked for what goes with each task.
+            find_over: asked which tasks are over that nodes have and that nobody has asked for.
         """
         self._grant = grant
         self._books = Books(limits)
-        self._desk = Desk(self._books)
+        self._desk = Desk(self._books, find_over)
         self._lock = self._desk.lock
         self._collector = Collector(self._desk)
         self._watcher = Watcher(self._desk, self._collector, url, identity)

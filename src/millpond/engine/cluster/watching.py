@@ -3,13 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from millpond.engine.cluster.books import read_member
 from millpond.engine.cluster.collecting import Collector
 from millpond.engine.cluster.desk import Desk
 from millpond.engine.cluster.link import Link
-from millpond.ground.errors import BusyError
+from millpond.ground.errors import BusyError, MillpondError
 from millpond.ground.tls import Identity
 
 _log = logging.getLogger(__name__)
@@ -98,7 +98,8 @@ class Watcher:
             gone = self._desk.books.gone()
             doubtful = self._desk.books.doubtful(time.monotonic(), _DOUBT_SECONDS)
             cancelled = [each for each in self._desk.books.flights.values() if each.is_cancelled]
-            strangers = self._desk.books.old_strangers(time.monotonic())
+            old = self._desk.books.old_strangers(time.monotonic())
+            unasked = self._desk.books.strangers()
             orphans = self._desk.books.orphans()
         for flight in restarted:
             self._desk.lose(flight, "the scheduler was started anew")
@@ -108,7 +109,8 @@ class Watcher:
             self._collector.note(flight.key)
         for flight in cancelled:
             link.cancel(flight.key, flight.address)
-        for address, key in strangers:
+        over = [(unasked[key], key) for key in self._find_over(unasked)]
+        for address, key in dict.fromkeys([*old, *over]):
             _log.warning("stopped the task %s, which nobody waits for", key)
             link.cancel(key, address)
         for address, key in orphans:  # Called lost while the node was away; run elsewhere now.
@@ -116,6 +118,14 @@ class Watcher:
         self._scheduler, self.reason, self._seen = scheduler, "", link
         self.met.set()
         self._tell_change()  # Each time, since what holds a node back may have passed as well.
+
+    def _find_over(self, keys: Collection[str]) -> Collection[str]:
+        """Tell which tasks that nobody has asked for are over, as a server before this one said."""
+        try:
+            return self._desk.find_over(keys) if keys else ()
+        except MillpondError as fault:  # They are asked about again, and stopped in the end.
+            _log.warning("what is over is not known now: %s", fault.message)
+            return ()
 
     def _tell_change(self) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from millpond.engine.cluster.desk import FindOver, nothing_over
 from millpond.engine.cluster.engine import DaskEngine, MakeGrant
 from millpond.engine.cluster.grants import sign_read, sign_token
 from millpond.engine.cluster.joined import JoinedEngine
@@ -61,13 +62,26 @@ def make_granting(secret: bytes, clock: Clock | None = None) -> MakeGrant:
 
 
 def open_engine(
-    settings: Settings, local: LocalEngine, identity: Identity, secret: bytes
+    settings: Settings,
+    local: LocalEngine,
+    identity: Identity,
+    secret: bytes,
+    find_over: FindOver = nothing_over,
 ) -> JoinedEngine:
-    """Join the host's own engine and the nodes', whose scheduler is looked for from now on."""
+    """Join the host's own engine and the nodes', whose scheduler is looked for from now on.
+
+    Args:
+        settings: the server's.
+        local: the host's own engine.
+        identity: the host's certificate.
+        secret: signs what a node needs for a task.
+        find_over: tells which tasks are over that nodes have and nobody has asked for.
+    """
     host = settings.cluster.door_host or "127.0.0.1"
     shown = f"[{host}]" if ":" in host else host
     scheduler = f"tls://{shown}:{settings.cluster.scheduler_port}"
-    cluster = DaskEngine(scheduler, identity, grant=make_granting(secret))
+    granting = make_granting(secret)
+    cluster = DaskEngine(scheduler, identity, grant=granting, find_over=find_over)
     return JoinedEngine(local, cluster, settings.engine.slots)
 
 
