@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from millpond.deploy.host import Plan, settings_text
+from millpond.deploy.places import HOST_FOLDER
 from millpond.deploy.wheelhouse import Wheelhouse
 
 HERE = str(Path(__file__).parent)
@@ -37,8 +39,7 @@ def look(seconds: float = 0.0, mebibytes: int = 1) -> Table:
 def looking(seconds: float = 0.0, mebibytes: int = 1) -> Table:
     return look(seconds=seconds, mebibytes=mebibytes)
 """
-# Load is counted for the whole machine under the rig, so that no guard may go by it.
-DROP_IN = "[Service]\nEnvironment=MILLPOND_CLUSTER_LOAD_MOST=1000\n"
+HOST = Path(HOST_FOLDER)
 HOST_UNITS = ("millpond-server", "millpond-scheduler")
 
 
@@ -69,10 +70,12 @@ class Firm(Company):
 @pytest.fixture
 def firm(lan: Any, key: Path, start: Callable[..., Any], wheelhouse: Wheelhouse) -> Firm:
     made = Firm(lan, key, start, ["w1"], with_systemd={"host", "w1"})
-    folder = made.host.path("/etc/systemd/system/millpond-server.service.d")
-    folder.mkdir()
-    (folder / "rig.conf").write_text(DROP_IN)
     worker = made.workers[0]
+    # Load is counted for the whole machine under the rig, so that no guard may go by it.
+    text = settings_text(Plan(HOST, made.host.address, keeps_on_nodes=False))
+    text = text.replace('kind = "folder"', 'kind = "folder"\nfolder = "/srv/millpond objects"')
+    made.host.path(str(HOST)).mkdir(mode=0o711)
+    made.host.path(f"{HOST}/settings.toml").write_text(f"{text}load_most = 1000\n")
     made.write(f"root@{worker.address} name=w1 slots=2 key=company-key data=/mnt/data")
     return made
 

@@ -119,6 +119,7 @@ def start_server(
             stdin=subprocess.DEVNULL,
             stdout=opened,
             stderr=opened,
+            umask=0o022,  # Or the users of sandboxes cannot read what is made for them.
             # Ctrl-C goes to this program, which then stops the server in order.
             start_new_session=log is not None,
         )

@@ -17,7 +17,7 @@ from millpond.client.local import find_server
 from millpond.deploy import judging, mending, units
 from millpond.deploy.background import start_loop, tell_start
 from millpond.deploy.facts import Facts, look
-from millpond.deploy.places import PREFIX, SCHEDULER_UNIT, SERVER_UNIT
+from millpond.deploy.places import PREFIX, SCHEDULER_UNIT, SERVER_UNIT, UNIT_FOLDER
 from millpond.deploy.target import Here
 from millpond.deploy.wheelhouse import Kit, Wheelhouse
 from millpond.ground.errors import BusyError, ConflictError, Fault, InvalidError, MillpondError
@@ -205,6 +205,8 @@ class Host:
             making.chmod(0o600)
             making.replace(path)
             self._say("settings", f"written to {path}")
+        for each in self._elsewhere():
+            Path(each).mkdir(mode=0o711, parents=True, exist_ok=True)
         kept = folder / "wheelhouse"
         if self._wheelhouse.folder.resolve() != kept.resolve():
             shutil.copytree(self._wheelhouse.folder, kept, dirs_exist_ok=True)
@@ -220,6 +222,7 @@ class Host:
         """
         folder, running = self.plan.folder, self.plan.folder / "running"
         is_same = running.exists() and running.read_text().strip() == kit.name
+        is_same = is_same and (not _has_systemd() or self._is_unit_same())
         if not (is_same and find_server(folder) is not None):
             self._say("server", f"starting Millpond {kit.version}")
             self._start_server()
@@ -230,17 +233,29 @@ class Host:
         running.write_text(kit.name + "\n")
         return client
 
+    def _elsewhere(self) -> tuple[str, ...]:
+        return units.folders_elsewhere(
+            tomllib.loads((self.plan.folder / "settings.toml").read_text())
+        )
+
+    def _server_unit(self) -> str:
+        return units.server_unit(str(self.plan.folder), self._elsewhere())
+
+    def _is_unit_same(self) -> bool:
+        path = Path(UNIT_FOLDER) / SERVER_UNIT
+        return path.exists() and path.read_text() == self._server_unit()
+
     def _start_server(self) -> None:
         folder = str(self.plan.folder)
-        if Path("/run/systemd/system").is_dir():
-            mending.start_unit(self._here, SERVER_UNIT, units.server_unit(folder))
+        if _has_systemd():
+            mending.start_unit(self._here, SERVER_UNIT, self._server_unit())
         else:
             words = f"-m millpond.deploy.loop -m millpond.main --data {shlex.quote(folder)}"
             self._start_loop(folder, words, "server")
 
     def _start_scheduler(self) -> None:
         folder, port = str(self.plan.folder), self.plan.scheduler_port
-        if Path("/run/systemd/system").is_dir():
+        if _has_systemd():
             text = units.scheduler_unit(folder, port)
             mending.start_unit(self._here, SCHEDULER_UNIT, text)
         else:
@@ -282,6 +297,10 @@ class Host:
             f"The server does not answer after {_READY_SECONDS:.0f} s. {said}\n{log.last_words}",
             next_step="Mend what it says, then do the same again: what is done stays done.",
         )
+
+
+def _has_systemd() -> bool:
+    return Path("/run/systemd/system").is_dir()
 
 
 def _lacking(held: dict[str, Any]) -> Iterator[str]:
