@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.journeys.test_cluster import Site, until
 
 from millpond.client.process import start_server
 
@@ -152,3 +153,54 @@ def test_objects_move_to_s3_and_back(site):
     with running(shell, folder):
         check_data(shell, "back")
         shell.run("log", "verify", "--all")
+
+
+@pytest.mark.slow
+def test_objects_move_to_the_disks_of_nodes_and_back_to_a_host_alone(tmp_path, make_shell):
+    site = Site(tmp_path, {})
+    shell = make_shell(tmp_path, site.environ | {"HOME": str(tmp_path)})
+    words = ("--data", str(site.data), "--yes")
+    data = {f"f{number}": os.urandom(number * 30_000) for number in range(12)}
+    (tmp_path / "files").mkdir()
+    for name, content in data.items():
+        (tmp_path / "files" / name).write_bytes(content)
+
+    def check(folder: str) -> None:
+        client.datasets.download("files", tmp_path / folder)
+        assert {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} == data
+
+    try:
+        site.start_server()
+        site.start_scheduler()
+        client = site.open()
+        client.datasets.push(tmp_path / "files", "files")
+        told = shell.fault("store", "move", "--to", "nodes", *words, code=7)
+        assert "2 nodes with a data disk must be up. Nodes: none is known." in told["message"]
+        for name in ("mill", "weir"):
+            site.join(name, has_disk=True)
+            site.start_node(name)
+        until(lambda: len(site.nodes_up()) == 2)
+
+        ahead = shell.json("store", "move", "--to", "nodes", *words)
+        assert (ahead["is_switched"], ahead["damaged"]) == (False, [])
+        assert ahead["copied_objects"] >= len(data)
+        assert site.server.stop() == 0
+        moved = shell.json("store", "move", "--to", "nodes", *words)
+        assert moved["is_switched"]
+        assert (site.data / "settings.toml").read_text() == '[objects]\nkind = "nodes"\n'
+        site.start_server()
+        removed = shell.json("store", "remove-old", *words)
+        assert removed["kept"] == 0
+        assert removed["objects"] >= len(data)
+        check("on-nodes")
+
+        assert site.server.stop() == 0
+        assert shell.json("store", "move", "--to", "folder", *words)["is_switched"]
+        for name in ("mill", "weir", "scheduler"):
+            site.kill(name)
+        site.start_server(engine_kind="local")
+        check("alone")
+        assert client.log.verify().is_ok
+        assert site.traces("server") == []
+    finally:
+        site.end()
