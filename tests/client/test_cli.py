@@ -123,6 +123,7 @@ def test_harm_is_not_done_where_nobody_can_be_asked(path: tuple[str, ...], capfd
         ("rum", "No such command 'rum'. Did you mean 'run'?"),
         ("nodes", "No such command 'nodes'. Did you mean 'node'?"),
         ("health", "No such command 'health'. Did you mean 'system health'?"),
+        ("storage", "No such command 'storage'. Did you mean 'store'?"),
         ("zzz", "No such command 'zzz'.\n"),
     ],
 )
@@ -195,6 +196,7 @@ def test_no_server_is_told_with_the_next_step(capfd: Any) -> None:
         (["dataset", "push", "/no/such/place"], "does not exist"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
         (["token", "make", "t", "--days", "soon"], "'soon' is not a valid integer"),
+        (["store", "move"], "Missing option '--to'. Choose from: folder, s3, nodes\n"),
         (["usage", "--since", "soon"], "'soon' is no day; write it like 2026-05-01."),
     ],
 )

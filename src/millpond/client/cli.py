@@ -56,8 +56,7 @@ _ELSEWHERE = {
     "settings": "system settings",
     "authority": "system authority",
     "queue": "job",
-    "storage": "system health",
-    "store": "system health",
+    "storage": "store",
     "drain": "node drain",
     "join": "node join",
     "metrics": "monitor",
@@ -168,10 +167,11 @@ def _tell_wrong_use(wrong: click.ClickException, *, as_json: bool) -> int:
     next_step = f"See `{ctx.command_path} --help`." if ctx else "See `millpond --help`."
     if ctx is not None and not as_json:
         click.echo(ctx.get_usage(), err=True)
+    said = " ".join(wrong.format_message().split())  # Choices stand there one a line, with tabs.
     fault = InvalidError(
-        wrong.format_message(),
+        said,
         next_step=next_step,
-        faults=[Fault("arguments", wrong.format_message())] if as_json else (),
+        faults=[Fault("arguments", said)] if as_json else (),
     )
     screen.write_error(fault, exits.WRONG_USE, as_json=as_json)
     return exits.WRONG_USE
