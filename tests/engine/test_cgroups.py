@@ -1,5 +1,6 @@
 """Control groups of version 2, on folders that stand for them; version 1 is held by the contract."""
 
+import os
 from pathlib import Path
 
 from millpond.engine.cgroups import Group, Groups, find_groups
@@ -42,6 +43,19 @@ def test_version_2_is_found_where_it_can_be_written(tmp_path: Path) -> None:
     groups, reason = find_groups(make_tree(tmp_path / "cg"), own="0::/\n")
     assert groups is not None
     assert (groups.version, groups.base, reason) == (2, tmp_path / "cg", "")
+
+
+def test_groups_go_below_the_service_that_systemd_has_given_them(tmp_path: Path) -> None:
+    root, own = make_tree(tmp_path / "cg"), "0::/system.slice/millpond-worker.service\n"
+    (root / "system.slice").mkdir()
+    service = make_tree(root / "system.slice" / "millpond-worker.service")
+    groups, _ = find_groups(root, own=own)
+    assert groups is not None
+    assert groups.base == root, "root may write there, and nothing is said of the service"
+    os.setxattr(service, "user.delegate", b"1")
+    groups, _ = find_groups(root, own=own.replace("\n", "/server\n"))  # It has moved there.
+    assert groups is not None
+    assert groups.base == service
 
 
 def test_no_groups_at_all_are_told_with_how_to_mend_it(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ _QUOTA_LEAST = 2_000
 _REMOVE_TRIES = 500
 _ONE = ("memory", "pids", "cpu", "cpuacct")
 _TWO = ("memory", "pids", "cpu")
+_LEAF = "server"
+_DELEGATED = ("user.delegate", "trusted.delegate")  # Systemd marks so what is the service's own.
 OVERHEAD_PROCESSES = 2  # Bubblewrap's own and the runner count in the group too.
 
 
@@ -157,14 +159,30 @@ def find_groups(root: Path = Path("/sys/fs/cgroup"), own: str = "") -> tuple[Gro
     if all((root / each / "cgroup.procs").exists() for each in _ONE):
         groups = Groups(1, root)
     elif (root / "cgroup.controllers").exists():
-        own = own or Path("/proc/self/cgroup").read_text()
-        path = next((line[3:] for line in own.splitlines() if line.startswith("0::")), "/")
-        base = root if os.access(root, os.W_OK) else root / path.lstrip("/")
-        groups = Groups(2, base)
+        groups = Groups(2, _base(root, own or Path("/proc/self/cgroup").read_text()))
     else:
         return None, "this system has no control groups for memory, processes and CPU time"
     reason = _try_out(groups)
     return (None, reason) if reason else (groups, "")
+
+
+def _base(root: Path, own: str) -> Path:
+    """Choose where groups of version 2 go: below our own when a service manager has given us it.
+
+    All else belongs to that manager, which ends what is below our own together with us, and
+    counts it as ours. Root may write everywhere all the same, as in a container.
+    """
+    path = next((line[3:] for line in own.splitlines() if line.startswith("0::")), "/")
+    ours = root / path.strip("/").removesuffix(f"/{_LEAF}")
+    is_ours = any(_attribute(ours, name) == b"1" for name in _DELEGATED)
+    return root if not is_ours and os.access(root, os.W_OK) else ours
+
+
+def _attribute(folder: Path, name: str) -> bytes:
+    try:
+        return os.getxattr(folder, name)
+    except OSError:
+        return b""
 
 
 def _try_out(groups: Groups) -> str:
@@ -193,7 +211,7 @@ def _delegate(base: Path) -> None:
     try:
         control.write_text(text)
     except OSError:
-        leaf = base / "server"
+        leaf = base / _LEAF
         leaf.mkdir(exist_ok=True)
         for pid in (base / "cgroup.procs").read_text().split():
             (leaf / "cgroup.procs").write_text(pid)
