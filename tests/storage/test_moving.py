@@ -403,3 +403,13 @@ def test_a_change_by_hand_from_before_homes_were_noted_is_refused(on_nodes, s3):
     with pytest.raises(ConflictError, match="objects lie in the nodes' data disks"):
         on_nodes.begin(FOLDER)
     on_nodes.begin(NODES)
+
+
+@ON_SQLITE
+def test_a_store_that_does_not_answer_is_left_to_health(place, s3):
+    place.begin(replace(s3, bucket="nobody-has-made-it"))
+    assert place.home() is None
+    place.begin(s3)
+    assert place.home().kind == "s3"
+    with pytest.raises(ConflictError, match="objects lie in the S3 service"):
+        place.begin(replace(s3, bucket="nobody-has-made-it"))

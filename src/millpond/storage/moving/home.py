@@ -98,13 +98,18 @@ def check_home(
     """
     known = database.read(find_home)
     where = where_of(chosen, folder)
-    if known is None:
-        database.read(lambda tx: _check_unnoted(tx, chosen, folder, objects))
-    elif chosen.accept_restored:
-        log.warning("The objects are taken from %s %s, as the settings say", chosen.kind, where)
-    elif _is_home(known, chosen, where, objects):
+    try:
+        if known is None:
+            database.read(lambda tx: _check_unnoted(tx, chosen, folder, objects))
+        elif chosen.accept_restored:
+            log.warning("The objects are taken from %s %s, as settings say", chosen.kind, where)
+        elif _is_home(known, chosen, where, objects):
+            return None
+        number = "" if chosen.kind == "nodes" else make_marker(objects)
+    except BusyError as fault:
+        # Health tells of a store that does not answer; what it holds is looked at the next time.
+        log.warning("The object store could not be looked at: %s", fault.message)
         return None
-    number = "" if chosen.kind == "nodes" else make_marker(objects)
     home = Home(chosen.kind, number, where)
     if home == known:
         return None
@@ -130,8 +135,7 @@ def _is_home(known: Home, chosen: ObjectsSettings, where: str, objects: ObjectSt
     except BusyError as fault:
         if known.where != where:
             raise _elsewhere(known, chosen.kind, where) from fault
-        log.warning("The object store could not be looked at: %s", fault.message)
-        return True
+        raise
     if not is_same:
         raise _elsewhere(known, chosen.kind, where)
     return True
