@@ -60,7 +60,9 @@ done
 mount -t tmpfs -o mode=1777,size=512m tmpfs "$root/dev/shm"
 mount -t tmpfs -o mode=755,size=64m tmpfs "$root/run"
 mount -t tmpfs -o mode=1777,size=512m tmpfs "$root/tmp"
-if [ -n "$controllers" ]; then
+if [ "$controllers" = . ]; then
+    mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+elif [ -n "$controllers" ]; then
     mount -t tmpfs -o mode=755,size=1m tmpfs "$root/sys/fs/cgroup"
     for each in $controllers; do
         mkdir "$root/sys/fs/cgroup/$each"
@@ -191,7 +193,8 @@ def sweep(folder: Path) -> list[str]:
 
 def _remove_all(run: str) -> None:
     """End every process of a run and remove its namespaces and groups."""
-    for group in sorted(CGROUPS.glob(f"*/{PREFIX}{run}-*")):
+    name = f"{PREFIX}{run}-*"
+    for group in sorted([*CGROUPS.glob(name), *CGROUPS.glob(f"*/{name}")]):
         _empty(group)
     listed = sh("ip", "netns", "list").stdout.splitlines()
     for name in (line.split()[0] for line in listed if line.startswith(f"{PREFIX}{run}-")):
@@ -272,6 +275,8 @@ class Machine:
 
         Systemd makes groups in all there are, and none of them may come to lie beside ours.
         """
+        if (CGROUPS / "cgroup.controllers").exists():  # Version 2 has one, for all controllers.
+            return (".",) if self.has_systemd else ()
         if not self.has_systemd:
             return CONTROLLERS
         return tuple(sorted(each.parent.name for each in CGROUPS.glob("*/cgroup.procs")))
@@ -311,8 +316,9 @@ class Machine:
             if not (CGROUPS / each / "cgroup.procs").exists():
                 continue
             group.mkdir(exist_ok=True)
-            if each == "memory":
-                (group / "memory.limit_in_bytes").write_text(str(self.memory_bytes))
+            limit = group / ("memory.max" if each == "." else "memory.limit_in_bytes")
+            if limit.exists():
+                limit.write_text(str(self.memory_bytes))
             if each == "cpuset":  # It takes nobody in before it says which cores.
                 for kind in ("cpuset.cpus", "cpuset.mems"):
                     (group / kind).write_text((CGROUPS / each / kind).read_text())
