@@ -81,6 +81,10 @@ def test_what_runs_is_shown_with_what_it_takes(
     assert task.now.slots == 0.5
     assert 0 < task.now.cpu_cores < 2
 
+    # Another machine that speaks of the same task adds nothing.
+    portal_site.house.cluster.tasks.hear(
+        "owl", [{"key": task.now.key, "memory_bytes": 1 << 40, "cpu": 99}]
+    )
     with portal_site.browser("viewer") as http:
         seen = words(http.get(f"{AT}/{run.id}").text)
         assert re.search(r"Running now 2 tasks on local: \d\.\d cores, [\d.]+ MB of memory", seen)

@@ -178,6 +178,19 @@ def _facts(told: Told) -> Iterator[Metric]:
     for state, number in told.jobs.items():
         jobs.add_metric([state], number)
     yield jobs
+    yield from _numbers(told)
+    ends = GaugeMetricFamily(
+        "millpond_certificate_left_seconds",
+        "Time until a certificate ends; of the server or of a node.",
+        labels=["of"],
+    )
+    now = datetime.now(UTC)
+    for owner, moment in told.certificates.items():
+        ends.add_metric([owner], (moment - now).total_seconds())
+    yield ends
+
+
+def _numbers(told: Told) -> Iterator[Metric]:
     for name, text, value in (
         (
             "millpond_objects_few_copies",
@@ -203,12 +216,3 @@ def _facts(told: Told) -> Iterator[Metric]:
         family = GaugeMetricFamily(name, text)
         family.add_metric([], value)
         yield family
-    ends = GaugeMetricFamily(
-        "millpond_certificate_left_seconds",
-        "Time until a certificate ends; of the server or of a node.",
-        labels=["of"],
-    )
-    now = datetime.now(UTC)
-    for owner, moment in told.certificates.items():
-        ends.add_metric([owner], (moment - now).total_seconds())
-    yield ends

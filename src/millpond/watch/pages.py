@@ -1,6 +1,6 @@
 """Pages of the watch: the whole cluster at a glance, and one machine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -22,6 +22,7 @@ NAV = (
         "Monitor", _MONITOR, icon="activity", permission="monitor.read", place="admin", order=15
     ),
 )
+_Read = Callable[[VisitIn, Range, str | None], Monitor]
 _Wanted = Annotated[str, Query(alias="range", max_length=8)]
 
 
@@ -37,18 +38,17 @@ def pages(
     """
     router = APIRouter()
 
-    def read(visit: VisitIn, wanted: Range, node: str | None = None) -> Monitor:
+    def read(visit: VisitIn, wanted: Range, node: str | None) -> Monitor:
+        given: dict[str, Any] = {"faults": recorder.faults(), "tasks_on": tasks_on}
         return visit.read(
-            lambda tx: actions.get_monitor(
-                tx, visit.actor, wanted, node=node, faults=recorder.faults(), tasks_on=tasks_on
-            )
+            lambda tx: actions.get_monitor(tx, visit.actor, wanted, node=node, **given)
         )
 
     @router.get(_MONITOR, **page("monitor.read"))
     def show_monitor(visit: VisitIn, asked: _Wanted = "1h") -> HTMLResponse:
         """Show every machine at a glance."""
         wanted = _range(asked)
-        found = read(visit, wanted)
+        found = read(visit, wanted, None)
         machines = [(series, draw_small(found, series), texts_of(series)) for series in found.nodes]
         return portal.render(
             visit, "watch/monitor.html", found=found, machines=machines, **_frame(wanted)
@@ -57,10 +57,15 @@ def pages(
     @router.get(_MONITOR + "/live", **page("monitor.read"))
     def show_live(visit: VisitIn, asked: _Wanted = "1h") -> Response:
         """Give what has changed on the page of all machines."""
-        found = read(visit, _range(asked))
+        found = read(visit, _range(asked), None)
         plots = [plot for series in found.nodes for plot in draw_small(found, series)]
         return _live(found, plots)
 
+    _add_one(router, portal, read, tasks_on)
+    return router
+
+
+def _add_one(router: APIRouter, portal: Portal, read: _Read, tasks_on: TasksOn) -> None:
     @router.get(_MONITOR + "/{node}", **page("monitor.read"))
     def show_node(visit: VisitIn, node: NodeName, asked: _Wanted = "1h") -> HTMLResponse:
         """Show one machine."""
@@ -90,8 +95,6 @@ def pages(
         """Show what runs on one machine now."""
         found = visit.read(lambda tx: actions.list_tasks_now(tx, visit.actor, node, tasks_on))
         return portal.render(visit, "watch/tasks.html", node=node, tasks=found)
-
-    return router
 
 
 def _range(asked: str) -> Range:

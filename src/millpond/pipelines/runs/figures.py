@@ -36,11 +36,17 @@ class Busy:
 
 def add_figures(tasks: Sequence[Task], run_id: str, live: LiveTasks) -> list[Task]:
     """Give tasks, those that run with what they take and where."""
+    if not any(task.state == "running" for task in tasks):
+        return list(tasks)
+    told = _by_key(run_id, live)
+    return [_with(task, told.get(_key_of(task, run_id), ())) for task in tasks]
+
+
+def _by_key(run_id: str, live: LiveTasks) -> Mapping[str, Sequence[TaskNow]]:
     by_key: dict[str, list[TaskNow]] = {}
-    if any(task.state == "running" for task in tasks):
-        for (_, key), now in sorted(live.of_run(run_id).items()):
-            by_key.setdefault(key, []).append(now)
-    return [_with(task, by_key.get(_key_of(task, run_id), ())) for task in tasks]
+    for (_, key), now in sorted(live.of_run(run_id).items()):
+        by_key.setdefault(key, []).append(now)
+    return by_key
 
 
 def _key_of(task: Task, run_id: str) -> str:
@@ -75,9 +81,10 @@ def see_busy(
     found = actions.list_tasks(
         tx, actor, run.project_id, run.id, state="running", limit=_SHOWN
     ).items
-    now = live.of_run(run.id).values()
+    told = _by_key(run.id, live)
+    now = [each[0] for each in told.values()]  # Each task once, whoever else speaks of it.
     return Busy(
-        tasks=add_figures(found, run.id, live),
+        tasks=[_with(task, told.get(_key_of(task, run.id), ())) for task in found],
         count=sum(each.get("running", 0) for each in counts.values()),
         nodes=sorted({each.node for each in now}),
         cpu_cores=sum(each.cpu_cores or 0.0 for each in now),
