@@ -1,6 +1,8 @@
 """The image, made by buildah on a base that mmdebstrap makes, with no network; needs root."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import yaml
 
 from millpond.deploy.wheelhouse import Wheelhouse
 
@@ -89,6 +92,38 @@ def copy_context(folder: Path) -> Path:
     return folder
 
 
+def look_by_runc(root: Path, bundle: Path) -> str:
+    """Run ``millpond doctor`` with no more rights than the compose file gives a node."""
+    node = yaml.safe_load((ROOT / "containers" / "compose.yaml").read_text())["services"]["node-1"]
+    assert node["cap_drop"] == ["ALL"]
+    bundle.mkdir()
+    subprocess.run(["runc", "spec"], cwd=bundle, check=True)
+    spec = json.loads((bundle / "config.json").read_text())
+    spec["root"] = {"path": str(root), "readonly": True}
+    process, system = spec["process"], spec["linux"]
+    process |= {"terminal": False, "user": {"uid": 10001, "gid": 10001}, "rlimits": []}
+    process["args"] = ["/opt/millpond/bin/millpond", "doctor"]
+    process["env"] = [
+        "PATH=/opt/millpond/bin:/usr/bin:/bin",
+        "HOME=/tmp",
+        "MILLPOND_DATA=/tmp/data",
+    ]
+    process["capabilities"] = {kind: [] for kind in process["capabilities"]}
+    process["noNewPrivileges"] = False
+    system.pop("seccomp", None)
+    assert "seccomp=unconfined" in node["security_opt"]
+    if "systempaths=unconfined" in node["security_opt"]:
+        system |= {"maskedPaths": [], "readonlyPaths": []}
+    temporary = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}
+    spec["mounts"].append(temporary | {"options": ["mode=1777"]})
+    (bundle / "config.json").write_text(json.dumps(spec))
+    done = subprocess.run(
+        ["runc", "--root", str(bundle / "state"), "run", f"millpond-{os.getpid()}"],
+        cwd=bundle, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_image_is_made_without_a_network_and_runs(builder: Builder, tmp_path: Path) -> None:
@@ -126,6 +161,8 @@ def test_the_image_is_made_without_a_network_and_runs(builder: Builder, tmp_path
     )
     assert "bubblewrap" in inside("bwrap", "--version")
     assert inside("sh", "-c", "command -v pip gcc curl || echo none") == "none"
+    isolating = look_by_runc(Path(builder.run("mount", made)), tmp_path / "bundle")
+    assert re.search(r"^ok +isolation of programs +bubblewrap", isolating, re.MULTILINE), isolating
     facts = builder.run("inspect", "--type=image", "localhost/millpond")
     for word in ("PASSWORD", "SECRET", "TOKEN"):
         assert word not in facts, "no secret is part of the image"
