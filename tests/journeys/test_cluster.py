@@ -19,6 +19,7 @@ import pytest
 
 from millpond import Client
 from millpond.client.process import ServerProcess, start_server
+from millpond.machines.running import TaskNow
 
 FILES = 12
 PIPELINE = """
@@ -272,6 +273,29 @@ def half_done(client: Client, run_id: str) -> None:
 def test_a_run_spreads_over_the_nodes(site: Site, tmp_path: Path) -> None:
     run = start_run(site.client, 0.3)
     assert set(check_run(site.client, run, tmp_path / "run")) == {"mill", "weir"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("site", ["folder"], indirect=True)
+def test_what_tasks_on_nodes_take_is_told_while_they_run(site: Site) -> None:
+    run = start_run(site.client, 600.0)
+
+    def measured() -> dict[str, TaskNow]:
+        found = [task.now for task in site.client.runs.tasks(run, state="running")]
+        return {now.node: now for now in found if now and now.cpu_cores is not None}
+
+    told = until(lambda: found if len(found := measured()) == 2 else None)
+    assert set(told) == {"mill", "weir"}
+    for name, now in told.items():
+        assert 1 << 20 < now.memory_bytes < now.memory_limit_bytes == 128 << 20
+        tasks = {each.key: each for each in site.client.nodes.get(name).tasks}
+        assert tasks[now.key].now
+        owner = tasks[now.key].owner
+        assert owner
+        assert (owner.run, owner.what, owner.step) == (run, "sizes@1", "measure")
+    site.client.runs.cancel(run)
+    site.client.runs.wait(run)
+    until(lambda: not any(site.client.nodes.get(name).tasks for name in told))
 
 
 @pytest.mark.slow
