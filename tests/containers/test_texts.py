@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from millpond.ground.settings import Settings, load_settings
+from millpond.machines.trust.rules import fits, hosts_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "containers"
@@ -89,6 +91,17 @@ def test_the_variables_are_settings_and_fit_the_other_services() -> None:
     assert SERVICES["bucket"]["command"][0].endswith(f"own/{chosen.objects.bucket}")
     assert chosen.cluster.address == "host"
     assert chosen.server.url == "https://localhost:8787"
+
+
+def test_the_server_s_certificate_has_the_names_that_people_and_nodes_use() -> None:
+    chosen = settings()
+    names = hosts_of(chosen.server, chosen.cluster, ())
+    node = re.search(r"https://([a-z]+):", (FOLDER / "node.sh").read_text())
+    assert node
+    assert fits(node[1], names)
+    assert fits("localhost", names)
+    named = replace(chosen.server, url="https://millpond.example.org:8787")
+    assert fits("millpond.example.org", hosts_of(named, chosen.cluster, ()))
 
 
 def test_a_name_that_is_no_setting_would_be_found() -> None:
