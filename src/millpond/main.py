@@ -7,8 +7,8 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version as version_of
@@ -21,7 +21,7 @@ from uv import find_uv_bin
 from millpond.audit import actions as audit
 from millpond.audit import routes as audit_routes
 from millpond.audit.values import ProjectRef
-from millpond.client.local import default_data_folder
+from millpond.deploy.given import EXIT_CODES, find_settings
 from millpond.engine import routes as engine_routes
 from millpond.environments import routes as environment_routes
 from millpond.environments import tasks as environment_tasks
@@ -30,7 +30,7 @@ from millpond.environments.sources import SandboxedSources
 from millpond.ground.actor import Actor
 from millpond.ground.errors import MillpondError
 from millpond.ground.logs import set_up_logs
-from millpond.ground.settings import Settings, load_settings
+from millpond.ground.settings import Settings
 from millpond.house import (
     ENDINGS,
     House,
@@ -103,7 +103,6 @@ from millpond.web.serving import Door, listen, serve_app, url_of
 
 VERSION = version_of("millpond")
 _API = "/api/v1"
-EXIT_CODES = {409: 5, 422: 6, 503: 7}  # By the fault's status; as the command line's.
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 _STRICT_SECONDS = 180 * 86_400
 """How long browsers come by TLS only; with a given certificate, which they take without asking."""
@@ -349,29 +348,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"{fault.message}\n{fault.next_step}", is_fault=True)
         return EXIT_CODES.get(fault.status, 1)
     return 0
-
-
-def find_settings(given: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Settings, Path]:
-    """Find the data folder and the settings; what the command line says wins."""
-    folder = environ.get("MILLPOND_SERVER_DATA_FOLDER")
-    data = given.data or (Path(folder) if folder else default_data_folder(environ))
-    named = environ.get("MILLPOND_SETTINGS")
-    path = given.settings or (Path(named) if named else None)
-    default = data.expanduser() / "settings.toml"
-    settings = load_settings(path or (default if default.exists() else None), environ)
-    server, is_chosen = settings.server, given.data or folder or environ.get("MILLPOND_DATA")
-    if not is_chosen and server.data_folder:
-        data = Path(server.data_folder)
-    data = data.expanduser().absolute()
-    server = replace(
-        server,
-        data_folder=str(data),
-        host=given.host or server.host,
-        port=server.port if given.port is None else given.port,
-        tls=server.tls or given.tls,
-        insecure=server.insecure or given.insecure,
-    )
-    return replace(settings, server=server), data
 
 
 if __name__ == "__main__":

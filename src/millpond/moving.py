@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import json
 import os
+import pwd
 import sqlite3
 import sys
 import time
@@ -20,23 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from millpond.audit import actions as audit
+from millpond.deploy.given import EXIT_CODES, find_settings
 from millpond.ground.actor import SYSTEM
 from millpond.ground.errors import (
     BusyError,
     ConflictError,
     InvalidError,
     MillpondError,
+    NotAllowedError,
     NotFoundError,
 )
 from millpond.ground.logs import set_up_logs
 from millpond.ground.settings import ObjectsSettings, Settings, load_settings
 from millpond.ground.settings_file import change_table, write_table
-from millpond.house import is_loopback
+from millpond.ground.tls import Identity
 from millpond.lake.values import digest_in
+from millpond.machines.authority import Authority
 from millpond.machines.revocations import RevokedList
-from millpond.machines.trust.host import HostTls
-from millpond.machines.trust.rules import choose_way
-from millpond.main import EXIT_CODES, find_settings
+from millpond.machines.trust.addresses import own_names
+from millpond.machines.trust.rules import hosts_of
 from millpond.storage import migrate
 from millpond.storage.database import Transaction
 from millpond.storage.locking import FolderLock
@@ -94,6 +97,7 @@ def open_desk(given: argparse.Namespace) -> Iterator[Desk]:
             f"{data} is not the data folder of a server.",
             next_step="Name it: `--data DIR`; a new server needs no move.",
         )
+    _check_user(data)
     with ExitStack() as stack:
         _lock(stack, data)
         is_alone = True
@@ -109,15 +113,32 @@ def open_desk(given: argparse.Namespace) -> Iterator[Desk]:
         journal = Journal(data / "moves" / "journal.db")
         stack.callback(journal.close)
 
-        def identity() -> Any:
-            way = choose_way(settings.server, is_near=is_loopback(settings.server.host))
+        def identity() -> Identity:
             now = datetime.now(UTC)
-            return HostTls(settings, data, way, now).identity(now)
+            hosts = hosts_of(settings.server, settings.cluster, own_names())
+            authority = Authority(data / "keys", now)
+            return authority.open_identity(data / "cluster", "host", "host", hosts, now)
 
         revoked = RevokedList(database, data / "cluster" / "revoked.json")
         site = Site(data, database, identity, revoked.holds)
         path = given.settings or os.environ.get("MILLPOND_SETTINGS") or data / "settings.toml"
         yield Desk(given, settings, Path(path), site, journal, is_alone)
+
+
+def _check_user(data: Path) -> None:
+    """Refuse another user than the server's, who could not read what this one leaves."""
+    owner = (data / "keys").stat().st_uid
+    if owner != os.geteuid():
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise NotAllowedError(
+            f"The data folder {data} belongs to the user {name}, and so must all that a move"
+            " writes there.",
+            next_step=f"Call it as that user, for example with: sudo -u '{name}' millpond store"
+            f" ... --data {data}",
+        )
 
 
 def _lock(stack: ExitStack, data: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -204,3 +205,19 @@ def test_objects_move_to_the_disks_of_nodes_and_back_to_a_host_alone(tmp_path, m
         assert site.traces("server") == []
     finally:
         site.end()
+
+
+def test_only_the_servers_own_user_works_on_its_objects(tmp_path, make_shell):
+    shell = make_shell(tmp_path, {"HOME": str(tmp_path)})
+    words = ("store", "move", "--to", "folder", "--yes", "--data", str(tmp_path / "data"))
+    assert "is not the data folder of a server" in shell.fault(*words, code=3)["message"]
+    (tmp_path / "data").mkdir()
+    if os.geteuid() == 0:
+        (tmp_path / "data" / "keys").mkdir()
+        shutil.chown(tmp_path / "data" / "keys", "nobody")
+    else:
+        (tmp_path / "data" / "keys").symlink_to("/etc")
+    told = shell.fault(*words, code=4)
+    assert "belongs to the user" in told["message"]
+    assert "sudo -u" in told["next_step"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["keys"]

@@ -21,12 +21,14 @@ from millpond.ground.errors import (
     Fault,
     InvalidError,
     MillpondError,
+    NotAllowedError,
     NotFoundError,
 )
 
 _KINDS = ("folder", "s3", "nodes")
 _FAULTS: dict[int, type[MillpondError]] = {
-    fault.status: fault for fault in (BusyError, ConflictError, InvalidError, NotFoundError)
+    fault.status: fault
+    for fault in (BusyError, ConflictError, InvalidError, NotAllowedError, NotFoundError)
 }
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DAMAGED_SHOWN = 20
