@@ -9,6 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from tests.machines.conftest import METERS, NodeSite
 
+from millpond.ground.errors import NotAllowedError
+
 
 def text_of(answer: httpx.Response) -> str:
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
@@ -88,6 +90,20 @@ def test_a_token_is_shown_once_and_an_order_leads_to_its_work(node_site: NodeSit
         wrong = browser.post("/admin/nodes/add", data={"address": "-x", "labels": "nothing"})
         assert wrong.status_code == 422
         assert "KEY=VALUE" in wrong.text
+
+
+def test_work_that_was_given_up_leads_to_what_can_be_done(node_site: NodeSite) -> None:
+    node_site.source.fault = NotAllowedError("It refuses the key.", next_step="Copy the key.")
+    with node_site.client() as client:
+        started = client.nodes.add("127.0.0.1", name="kite")
+        ended = client.nodes.wait(started, print, lambda _: None)
+    assert ended.state == "dead"
+    with node_site.site.browser("root") as browser:
+        page = browser.get(f"/admin/nodes/work/{started.id}")
+    assert "It refuses the key. Copy the key." in text_of(page)
+    assert f'href="/admin/queue/{started.id}"' in page.text
+    assert 'href="/admin/nodes/add"' in page.text
+    assert f"millpond job requeue {started.id}" in page.text
 
 
 def test_only_administrators_see_nodes(node_site: NodeSite) -> None:
