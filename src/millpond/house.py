@@ -123,14 +123,14 @@ def open_house(settings: Settings, data: Path, url: str) -> Iterator[House]:
         stack.callback(database.close)
         migrate.upgrade(database)
         keys, accept = data / "keys", settings.server.accept_new_keys
+        seal_key = open_own_key(database, keys, accept_new=accept)
+        box = open_own_box(database, keys, accept_new=accept)
         cluster = _open_cluster(settings, data, database, tls, url)
         objects = stack.enter_context(_opened_objects(settings, data, database, tls, cluster))
         builder = _open_builder(settings, data, objects)
         local = _local_engine(settings, data, database, objects, builder)
         engine = _join_nodes(settings, data, database, local, tls)
         stack.callback(engine.leave)
-        seal_key = open_own_key(database, keys, accept_new=accept)
-        box = open_own_box(database, keys, accept_new=accept)
         dispatcher = Dispatcher(
             engine,
             caps_of(settings),

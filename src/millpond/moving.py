@@ -258,6 +258,7 @@ def _settle(desk: Desk, target: ObjectsSettings) -> str:
     }
     if not values:
         return f"The settings name {KINDS[target.kind]} already."
+    is_there = desk.path.exists()
     try:
         change_table(desk.path, "objects", values)
     except (MillpondError, OSError) as fault:
@@ -270,9 +271,8 @@ def _settle(desk: Desk, target: ObjectsSettings) -> str:
     if variables:
         named = ", ".join(f"MILLPOND_OBJECTS_{name.upper()}" for name in variables)
         return f"{desk.path} was changed; change {named} in the server's environment too."
-    return (
-        f"{desk.path} names it now; the file before is kept beside it, as {desk.path.name}.before."
-    )
+    kept = f"; the file before is kept as {desk.path.name}.before" if is_there else ""
+    return f"{desk.path} names it now{kept}."
 
 
 def _note(tx: Transaction, verb: str, target: str, before: Any, after: Any) -> None:

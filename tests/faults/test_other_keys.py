@@ -10,9 +10,10 @@ import pytest
 from millpond.client.process import start_server
 
 
-def environ_for(url):
+def environ_for(url, objects):
     environ = {k: v for k, v in os.environ.items() if not k.startswith("MILLPOND_")}
-    return {**environ, "MILLPOND_DATABASE_URL": url}
+    # Both must see the objects that the database knows.
+    return {**environ, "MILLPOND_DATABASE_URL": url, "MILLPOND_OBJECTS_FOLDER": str(objects)}
 
 
 def refused(data, environ):
@@ -28,7 +29,7 @@ def refused(data, environ):
 def test_a_second_server_without_the_keys_is_refused_at_its_start(postgresql, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     with postgresql.database(empty=True) as url:
-        environ = environ_for(url)
+        environ = environ_for(url, tmp_path / "objects")
         server = start_server(
             first, host="127.0.0.1", port=0, log=tmp_path / "first.log", environ=environ
         )

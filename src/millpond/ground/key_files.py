@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 from millpond.ground.errors import ConflictError
 
@@ -29,7 +30,7 @@ def read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    half = path.with_name(f"{path.name}.{os.getpid()}.new")
+    half = path.with_name(f"{path.name}.{uuid4().hex}.new")
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)
         file.flush()
