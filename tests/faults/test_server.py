@@ -273,7 +273,7 @@ def full(folder):
 def check_objects(data):
     """Every object below its digest is what its name says; nothing half-written lies about."""
     objects = [p for p in (data / "objects" / "objects").rglob("*") if p.is_file()]
-    named = [path for path in objects if path.parent.parent.name == "objects"]
+    named = [path for path in objects if path.parents[1].name == "objects" != path.parent.name]
     assert named
     for path in named:
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
