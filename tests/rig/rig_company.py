@@ -15,7 +15,7 @@ from typing import Any
 from millpond.deploy.wheelhouse import Wheelhouse
 
 ROOT = Path(__file__).parents[2]
-MILLPOND = "/opt/millpond/current/bin/millpond"
+MILLPOND = "/usr/local/bin/millpond"
 
 
 class Company:

@@ -44,6 +44,7 @@ cd {place}
 cat >{name}.start <<'END'
 # Starts a service of Millpond that goes on in the background; written at each start of it.
 cd {place} || exit 1
+touch {name}.log && chmod 600 {name}.log
 setsid nohup {CURRENT_PYTHON} {words} </dev/null >>{name}.log 2>&1 &
 echo $! >{name}.pid
 END

@@ -17,7 +17,14 @@ from millpond.client.local import find_server
 from millpond.deploy import judging, mending, units
 from millpond.deploy.background import start_loop, tell_start
 from millpond.deploy.facts import Facts, look
-from millpond.deploy.places import PREFIX, SCHEDULER_UNIT, SERVER_UNIT, UNIT_FOLDER
+from millpond.deploy.places import (
+    COMMAND,
+    CURRENT_MILLPOND,
+    PREFIX,
+    SCHEDULER_UNIT,
+    SERVER_UNIT,
+    UNIT_FOLDER,
+)
 from millpond.deploy.target import Here
 from millpond.deploy.wheelhouse import Kit, Wheelhouse
 from millpond.ground.errors import BusyError, ConflictError, Fault, InvalidError, MillpondError
@@ -191,6 +198,9 @@ class Host:
             mending.install_kit(self._here, kit, found[0])
         if facts.current != kit.name:
             mending.use_kit(self._here, kit.name)
+        if not os.path.lexists(COMMAND):
+            self._say("command", f"{COMMAND}, so that every shell knows it")
+            Path(COMMAND).symlink_to(CURRENT_MILLPOND)
         return kit
 
     def write(self) -> None:

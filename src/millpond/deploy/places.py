@@ -18,6 +18,8 @@ SERVER_UNIT = "millpond-server.service"
 SCHEDULER_UNIT = "millpond-scheduler.service"
 CURRENT_PYTHON = f"{PREFIX}/current/bin/python"
 CURRENT_MILLPOND = f"{PREFIX}/current/bin/millpond"
+COMMAND = "/usr/local/bin/millpond"
+"""Where every shell finds it on a host."""
 LOOP = "supervise"
 """Name of the node's loop where no systemd runs."""
 

@@ -64,6 +64,7 @@ def put_aside(log: Path, kept: int) -> None:
         with suppress(FileNotFoundError):
             newer.replace(older)
     with log.open("rb") as source, Path(f"{log}.1").open("wb") as copy:
+        os.fchmod(copy.fileno(), os.fstat(source.fileno()).st_mode & 0o777)
         shutil.copyfileobj(source, copy)
     os.truncate(log, 0)
 
