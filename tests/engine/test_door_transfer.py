@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -62,7 +63,7 @@ class Host:
             lambda key, node: node == "mill" and key in self.running,
             lambda key, _node: key in self.over,
         )
-        self._app = build_frame(None, lambda *_: None)
+        self._app = build_frame(None, lambda *_: None, streams=re.compile(""))  # As the door.
         self._app.include_router(data.routes(tools), prefix="/door/v1")
         if isinstance(objects, FolderStore):
             self._app.include_router(object_routes.routes(objects))
@@ -180,6 +181,14 @@ def test_an_input_is_fetched_once_and_then_comes_from_the_cache(
     assert node.cache.held_bytes == 3
 
 
+def test_small_outputs_go_one_by_one_where_no_node_keeps_them(host: Host, node: Node) -> None:
+    node.begin(make_task())
+    stored = node.transfer.publish_small(PREFIX, [("one", b"1"), ("two", b"22"), ("none", b"")])
+    assert [host.objects.get(each.key) for each in stored] == [b"1", b"22", b""]
+    assert [each.size for each in stored] == [1, 2, 0]
+    assert [each.path for each in stored] == ["one", "two", "none"]
+
+
 def test_an_input_of_unknown_digest_is_fetched_and_its_size_is_checked(
     host: Host, node: Node, tmp_path: Path
 ) -> None:
@@ -250,15 +259,16 @@ def test_a_curious_node_reads_and_writes_nothing_but_its_tasks(
     with pytest.raises(NotAllowedError, match="may not read"):
         node.door.post("objects/find", asked)
     for key in ("projects/p2/x", f"{PREFIX}/../2/x", f"{PREFIX}0/x", PREFIX):
-        facts = {"key": key, "size": 3, "digest": DIGEST}
+        new = [{"key": each, "size": 3, "digest": DIGEST} for each in (f"{PREFIX}/x", key)]
         for call in ("place", "commit"):
-            with pytest.raises(NotAllowedError):
-                node.door.post(f"objects/{call}", {"task": held[0], **facts})
+            for objects in (new, new[1:]):
+                with pytest.raises(NotAllowedError):
+                    node.door.post(f"objects/{call}", {"task": held[0], "objects": objects})
     token = {**held[0], "prefix": "projects/p2"}
     with pytest.raises(NotAllowedError, match="signature"):
         node.door.post(
             "objects/place",
-            {"task": token, "key": "projects/p2/x", "size": 3, "digest": DIGEST},
+            {"task": token, "objects": [{"key": "projects/p2/x", "size": 3, "digest": DIGEST}]},
         )
     with pytest.raises(NotAllowedError, match="token of the task"):
         node.door.send(

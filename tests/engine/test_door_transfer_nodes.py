@@ -156,6 +156,48 @@ def test_the_spare_takes_the_copy_of_a_node_that_is_gone(farm: Farm, tmp_path: P
         assert farm.store.stat(stored.key).size == 1
 
 
+def small(count: int) -> list[tuple[str, bytes]]:
+    return [(f"part/{number}", b"%d" % number) for number in range(count)]
+
+
+def check_small(farm: Farm, stored: list[Any], files: list[tuple[str, bytes]]) -> None:
+    """All have names, in their order, and lie on the own disk and on one more."""
+    assert [(each.path, each.size) for each in stored] == [(p, len(data)) for p, data in files]
+    for each, (_, data) in zip(stored, files, strict=True):
+        assert each.digest == hashlib.sha256(data).hexdigest()
+        assert farm.store.get(each.key) == data
+        assert len(farm.nodes.held(each.digest)) == 2
+
+
+def test_small_outputs_go_in_one_call_to_each_of_two_nodes(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm.begin()
+    asked: list[str] = []
+    ask = farm.node.door.ask
+
+    def count(path: str, *more: Any) -> Any:
+        asked.append(path)
+        return ask(path, *more)
+
+    monkeypatch.setattr(farm.node.door, "ask", count)
+    files = [*small(300), ("same", b"7")]
+    check_small(farm, farm.node.transfer.publish_small(PREFIX, files), files)
+    assert asked == ["objects/place", "objects/commit"]
+    again = farm.node.transfer.publish_small(PREFIX, files[:2])
+    assert [each.path for each in again] == ["part/0", "part/1"]
+    with pytest.raises(ConflictError):
+        farm.node.transfer.publish_small(PREFIX, [("part/0", b"0"), ("part/1", b"other")])
+
+
+def test_small_outputs_find_their_places_when_a_node_is_gone(farm: Farm) -> None:
+    farm.begin()
+    farm.nodes.nodes["b"].stop()
+    for lead in ("x", "y", "z"):  # Some of these would have gone to the one that is gone.
+        files = [(f"{lead}/{path}", data) for path, data in small(3)]
+        check_small(farm, farm.node.transfer.publish_small(PREFIX, files), files)
+
+
 def test_an_output_waits_while_there_is_one_node_only(farm: Farm, tmp_path: Path) -> None:
     farm.begin()
     farm.nodes.silent |= {"b", "c"}
@@ -165,9 +207,7 @@ def test_an_output_waits_while_there_is_one_node_only(farm: Farm, tmp_path: Path
             "objects/place",
             {
                 "task": farm.node.transfer.token_of("r1/score/0/1"),
-                "key": f"{PREFIX}/x",
-                "size": 3,
-                "digest": DIGEST,
+                "objects": [{"key": f"{PREFIX}/x", "size": 3, "digest": DIGEST}],
             },
         )
     assert not farm.store.exists(f"{PREFIX}/x")
@@ -177,10 +217,15 @@ def test_a_name_without_two_good_receipts_is_refused(farm: Farm) -> None:
     farm.begin()
     token = farm.node.transfer.token_of("r1/score/0/1")
     receipt = farm.nodes.nodes["a"].disk.put(b"one").to_json()
-    facts = {"task": token, "key": f"{PREFIX}/x", "size": 3, "digest": DIGEST}
+    new = {"key": f"{PREFIX}/x", "size": 3, "digest": DIGEST}
+    facts = {"task": token, "objects": [new]}
     for receipts in ([], [receipt], [receipt, receipt], [receipt, {**receipt, "node": "b"}], [{}]):
         with pytest.raises(InvalidError):
             farm.node.door.post("objects/commit", {**facts, "receipts": receipts})
+    both = [farm.nodes.nodes[name].disk.put(b"one").to_json() for name in ("a", "b")]
+    other = {"key": f"{PREFIX}/y", "size": 3, "digest": hashlib.sha256(b"two").hexdigest()}
+    with pytest.raises(InvalidError):  # They hold the first of the two only.
+        farm.node.door.post("objects/commit", {**facts, "objects": [new, other], "receipts": both})
     assert not farm.store.exists(f"{PREFIX}/x")
 
 

@@ -170,7 +170,7 @@ def test_a_commit_with_a_node_that_is_lost_since_is_refused_and_then_made_with_a
 
     def commit(receipts):
         store.database.change(
-            lambda tx: store.ledger.commit(tx, "t/out", digest, len(data), receipts)
+            lambda tx: store.ledger.commit(tx, {"t/out": (digest, len(data))}, receipts)
         )
 
     with pytest.raises(MillpondError, match="1 of 2 nodes") as told:

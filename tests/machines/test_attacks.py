@@ -66,7 +66,8 @@ def door(room: Room, tmp_path: Path) -> Door:
 
 
 def facts(key: str, content: bytes = b"x") -> dict[str, Any]:
-    return {"key": key, "size": len(content), "digest": hashlib.sha256(content).hexdigest()}
+    digest = hashlib.sha256(content).hexdigest()
+    return {"objects": [{"key": key, "size": len(content), "digest": digest}]}
 
 
 def test_a_log_grows_no_longer_than_its_task_was_given(door: Door) -> None:

@@ -219,7 +219,9 @@ def test_receipts_of_others_cannot_be_made(nodes, store):
     for second in (own, forged, changed, swapped):
         with pytest.raises(InvalidError):
             store.database.change(
-                lambda tx, second=second: store.ledger.commit(tx, "k", digest, 10, [own, second])
+                lambda tx, second=second: store.ledger.commit(
+                    tx, {"k": (digest, 10)}, [own, second]
+                )
             )
     assert not store.exists("k")
 

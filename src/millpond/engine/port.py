@@ -20,7 +20,7 @@ An engine either places tasks itself (``places_itself``: Slurm, Kubernetes) or i
 The local engine and Dask are told: the dispatcher keeps the books of free slots.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from millpond.engine.values import NodeInfo, StoredOutput, TaskProgress, TaskReport, TaskSpec
@@ -110,6 +110,14 @@ class Transfer(Protocol):
 
         Raises:
             ConflictError: that attempt has published this path before.
+        """
+        ...
+
+    def publish_small(self, prefix: str, files: Sequence[tuple[str, bytes]]) -> list[StoredOutput]:
+        """Keep small outputs, each with its path; in the same order, and as ``publish``.
+
+        Raises:
+            ConflictError: that attempt has published one of these paths before.
         """
         ...
 

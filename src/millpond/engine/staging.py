@@ -25,6 +25,7 @@ _OPENAT2 = 437  # The same number on every architecture.
 _BENEATH_NO_LINKS = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH, NO_SYMLINKS, NO_MAGICLINKS.
 _PATH_MOST, _DEPTH_MOST = 4000, 64
 _LEFT_OUT_MOST = 20
+_SMALL_BYTES, _BATCH_BYTES, _BATCH_FILES = 256 << 10, 8 << 20, 500
 
 
 @dataclass(frozen=True)
@@ -138,28 +139,71 @@ def take_out(transfer: Transfer, folder: str, prefix: str, limits: Limits) -> Ta
     try:
         _read_result(base, taken)
         if not taken.fault:
-            for found in sorted(files, key=lambda each: each.path):
-                _publish(transfer, base, prefix, found, taken)
+            for batch in _batches(sorted(files, key=lambda each: each.path)):
+                if len(batch) > 1:
+                    _publish_small(transfer, base, prefix, batch, taken)
+                else:
+                    _publish(transfer, base, prefix, batch[0], taken)
     finally:
         os.close(base)
     return taken
 
 
+def _batches(files: Sequence[Found]) -> Iterator[list[Found]]:
+    """Give files in their order: small ones together, as far as they fit, a large one by itself."""
+    batch: list[Found] = []
+    size = 0
+    for found in files:
+        is_small = found.size <= _SMALL_BYTES
+        if batch and not (
+            is_small and len(batch) < _BATCH_FILES and size + found.size <= _BATCH_BYTES
+        ):
+            yield batch
+            batch, size = [], 0
+        batch.append(found)
+        size += found.size
+        if not is_small:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def _publish(transfer: Transfer, base: int, prefix: str, found: Found, taken: Taken) -> None:
+    handle = _open(base, found, taken)
+    if handle is None:
+        return
+    try:
+        path = os.fsdecode(found.path)
+        taken.outputs.append(transfer.publish(prefix, path, handle, os.fstat(handle).st_size))
+    finally:
+        os.close(handle)
+
+
+def _publish_small(
+    transfer: Transfer, base: int, prefix: str, batch: Sequence[Found], taken: Taken
+) -> None:
+    read = []
+    for found in batch:
+        handle = _open(base, found, taken)
+        if handle is not None:
+            with open(handle, "rb") as file:  # noqa: PTH123 - a number.
+                read.append((os.fsdecode(found.path), file.read(found.size)))
+    taken.outputs += transfer.publish_small(prefix, read)
+
+
+def _open(base: int, found: Found, taken: Taken) -> int | None:
+    """Open what was found; None when it cannot be taken."""
     try:
         handle = open_beneath(base, found.path)
     except (OSError, ValueError) as fault:
         _leave_out(taken, found.path, fault)
-        return
-    try:
-        size = os.fstat(handle).st_size
-        if size > found.size:  # It still grows: somebody tampers with the runner.
-            _leave_out(taken, found.path, "was changed after the end")
-            return
-        path = os.fsdecode(found.path)
-        taken.outputs.append(transfer.publish(prefix, path, handle, size))
-    finally:
+        return None
+    if os.fstat(handle).st_size > found.size:  # It still grows: somebody tampers with the runner.
         os.close(handle)
+        _leave_out(taken, found.path, "was changed after the end")
+        return None
+    return handle
 
 
 def _read_result(base: int, taken: Taken) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import BinaryIO, cast
 
@@ -62,6 +63,15 @@ class ObjectTransfer:
         reader = _HashingReader(fd, size)
         written = self._objects.put(key, cast("BinaryIO", reader))
         return StoredOutput(path, key, written, reader.digest.hexdigest())
+
+    def publish_small(self, prefix: str, files: Sequence[tuple[str, bytes]]) -> list[StoredOutput]:
+        """Put outputs that are in memory."""
+        stored = []
+        for path, data in files:
+            key = output_key(prefix, path)
+            size = self._objects.put(key, data)
+            stored.append(StoredOutput(path, key, size, hashlib.sha256(data).hexdigest()))
+        return stored
 
     def append_log(self, prefix: str, sequence: int, data: bytes) -> None:
         """Put a chunk of a log."""

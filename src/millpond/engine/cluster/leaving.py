@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -21,7 +21,7 @@ from millpond.engine.cluster.door import (
 from millpond.ground.errors import BusyError, ConflictError, InvalidError, MillpondError
 from millpond.storage.nodes.client import NodeClient, receipt_seconds
 from millpond.storage.nodes.disk import NodeDisk
-from millpond.storage.nodes.values import Target
+from millpond.storage.nodes.values import Receipt, Target
 
 _COPIES, _TRIES = 2, 4
 _PATIENCE_SECONDS, _PAUSE_MOST = 300.0, 5.0
@@ -31,6 +31,21 @@ _log = logging.getLogger(__name__)
 
 class _TooFewError(BusyError):
     """The host knows no place: too few nodes are there, or have room."""
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small object to be left.
+
+    Attributes:
+        key: under which key.
+        data: its bytes.
+        digest: sha256 of them, in hexadecimal.
+    """
+
+    key: str
+    data: bytes
+    digest: str
 
 
 class Leaver:
@@ -79,7 +94,7 @@ class Leaver:
     def _leave_once(
         self, token: Callable[[], Mapping[str, Any]], new: "Leaving", is_over: IsOver
     ) -> None:
-        facts = {"key": new.key, "size": new.size, "digest": new.digest}
+        facts = {"objects": [{"key": new.key, "size": new.size, "digest": new.digest}]}
         try:
             place = self._door.ask("objects/place", {"task": token(), **facts}, is_over)
         except HostBusyError as fault:
@@ -88,11 +103,73 @@ class Leaver:
             if self._put(str(place["url"]), new.fd, new.size, is_over):
                 self._door.ask("objects/commit", {"task": token(), **facts}, is_over)
             return
-        receipts = self._leave(place, new.fd, new.size, new.digest)
+
+        def send(target: Target, wait: float | None) -> Receipt:
+            reader = PartReader(new.fd, new.size)
+            if self._disk is not None and target.node == self._disk.node:
+                return self._disk.put(cast("BinaryIO", reader), new.digest)
+            return self._peers.put(target, reader.pieces(), wait)
+
+        receipts = self._leave(place, new.size, send)
         said = {"task": token(), **facts, "receipts": receipts}
         self._door.ask("objects/commit", said, is_over)
 
-    def _leave(self, place: Mapping[str, Any], fd: int, size: int, digest: str) -> list[Any]:
+    def leave_many(
+        self, token: Callable[[], Mapping[str, Any]], new: Sequence[Small], is_over: IsOver
+    ) -> None:
+        """Leave small objects, by one call to each of two nodes where that is possible.
+
+        Args:
+            token: gives the task's, as it is now.
+            new: what is left, all of it in memory.
+            is_over: whether the task was stopped.
+
+        Raises:
+            ConflictError: a key is taken.
+            BusyError: as ``leave``.
+        """
+        if len(new) > 1 and self._leave_batch(token, new, is_over):
+            return
+        for each in new:
+            with open(os.memfd_create("output", os.MFD_CLOEXEC), "w+b", buffering=0) as file:  # noqa: PTH123 - a number.
+                file.write(each.data)
+                found = Leaving(each.key, file.fileno(), len(each.data), each.digest)
+                self.leave(token, found, is_over)
+
+    def _leave_batch(
+        self, token: Callable[[], Mapping[str, Any]], new: Sequence[Small], is_over: IsOver
+    ) -> bool:
+        """Leave all at once, with one try; False when each is to be left by itself."""
+        facts = {
+            "objects": [
+                {"key": each.key, "size": len(each.data), "digest": each.digest} for each in new
+            ]
+        }
+        datas = [each.data for each in new]
+
+        def send(target: Target, wait: float | None) -> Receipt:
+            if self._disk is not None and target.node == self._disk.node:
+                return self._disk.put_many(datas)
+            return self._peers.put_many(target, datas, wait)
+
+        try:
+            place = self._door.ask("objects/place", {"task": token(), **facts}, is_over)
+            if place["kind"] != "nodes":
+                return False
+            receipts = self._leave(place, sum(len(data) for data in datas), send)
+            said = {"task": token(), **facts, "receipts": receipts}
+            self._door.ask("objects/commit", said, is_over)
+        except (BusyError, InvalidError) as fault:  # Perhaps a node has just gone.
+            _log.warning("%d outputs are left one by one: %s", len(new), fault)
+            return False
+        return True
+
+    def _leave(
+        self,
+        place: Mapping[str, Any],
+        size: int,
+        send: Callable[[Target, float | None], Receipt],
+    ) -> list[Any]:
         """Leave bytes on nodes; give their receipts."""
         receipts: list[Any] = []
         wanted = int(place.get("copies", _COPIES))
@@ -108,11 +185,7 @@ class Leaver:
             has_spare = len(targets) - number >= wanted - len(receipts)
             wait = receipt_seconds(size) if has_spare else None
             try:
-                if self._disk is not None and target.node == self._disk.node:
-                    receipt = self._disk.put(cast("BinaryIO", PartReader(fd, size)), digest)
-                else:
-                    receipt = self._peers.put(target, PartReader(fd, size).pieces(), wait)
-                receipts.append(receipt.to_json())
+                receipts.append(send(target, wait).to_json())
             except MillpondError as found:
                 _log.warning("no copy could be left on %s: %s", target.node, found)
                 fault = found

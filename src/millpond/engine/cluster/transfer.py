@@ -5,12 +5,13 @@ reads only what a task given to it names, and leaves only what lies below that t
 every question carries the task's token, which the host has signed.
 """
 
+import hashlib
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ import httpx
 from millpond.engine.cluster.cache import Cache, write_checked
 from millpond.engine.cluster.door import Door, away, raise_fault
 from millpond.engine.cluster.grants import RENEW_SECONDS
-from millpond.engine.cluster.leaving import Leaver, Leaving, check_goes_on, hash_part
+from millpond.engine.cluster.leaving import Leaver, Leaving, Small, check_goes_on, hash_part
 from millpond.engine.cluster.spool import Spool
 from millpond.engine.transfer import create, lay_down
 from millpond.engine.values import StoredOutput, TaskSpec, output_key
@@ -359,6 +360,24 @@ class DoorTransfer:
         new = Leaving(key, fd, size, digest)
         self._leaver.leave(lambda: held.token, new, held.over.is_set)
         return StoredOutput(path, key, size, digest)
+
+    def publish_small(self, prefix: str, files: Sequence[tuple[str, bytes]]) -> list[StoredOutput]:
+        """Leave small outputs together; as ``publish``.
+
+        Raises:
+            ConflictError: that attempt has published one of these paths before.
+            BusyError: there was no room for them, or too few copies could be made.
+        """
+        held = self._writer(prefix)
+        new = [
+            Small(output_key(prefix, path), data, hashlib.sha256(data).hexdigest())
+            for path, data in files
+        ]
+        self._leaver.leave_many(lambda: held.token, new, held.over.is_set)
+        return [
+            StoredOutput(path, each.key, len(each.data), each.digest)
+            for (path, _), each in zip(files, new, strict=True)
+        ]
 
     def append_log(self, prefix: str, sequence: int, data: bytes) -> None:
         """Keep a chunk of a log on this node's disk, on its way to the host."""

@@ -90,20 +90,28 @@ class FindAsked(_Asked):
     keys: Annotated[list[tuple[str, str]], Field(max_length=_KEYS_MOST)]
 
 
-class PlaceAsked(_Asked):
-    """Where may this object be left?"""
+class NewAsked(BaseModel):
+    """One new object."""
+
+    model_config = ConfigDict(extra="forbid")
 
     key: Annotated[str, Field(max_length=1000)]
     size: Annotated[int, Field(ge=0, le=2**62)]
     digest: Annotated[str, Field(pattern=_DIGEST)]
 
-    def new(self) -> NewObject:
-        """Give it as the desk takes it."""
-        return NewObject(self.key, self.size, self.digest)
+
+class PlaceAsked(_Asked):
+    """Where may these objects be left? Several go in one call to each place."""
+
+    objects: Annotated[list[NewAsked], Field(min_length=1, max_length=_KEYS_MOST)]
+
+    def new(self) -> list[NewObject]:
+        """Give them as the desk takes them."""
+        return [NewObject(each.key, each.size, each.digest) for each in self.objects]
 
 
 class CommitAsked(PlaceAsked):
-    """It was left; here are the receipts of the nodes that hold it."""
+    """They were left; here are the receipts of the nodes that hold all of them."""
 
     receipts: Annotated[list[dict[str, Any]], Field(max_length=10)] = []
 
@@ -144,14 +152,14 @@ def routes(tools: DataTools) -> APIRouter:
 
     @router.post("/objects/place")
     def place_object(request: Request, asked: PlaceAsked) -> Mapping[str, Any]:
-        """Tell where a task's output goes."""
-        node = _check_write(tools, request, asked.task, asked.key)
+        """Tell where a task's outputs go."""
+        node = _check_write(tools, request, asked.task, *(each.key for each in asked.objects))
         return tools.desk.place(asked.new(), node)
 
     @router.post("/objects/commit")
     def commit_object(request: Request, asked: CommitAsked) -> dict[str, Any]:
-        """Give a task's output its name."""
-        node = _check_write(tools, request, asked.task, asked.key)
+        """Give a task's outputs their names."""
+        node = _check_write(tools, request, asked.task, *(each.key for each in asked.objects))
         tools.desk.commit(asked.new(), asked.receipts, node)
         return {}
 
@@ -248,14 +256,15 @@ def _check(tools: DataTools, request: Request, task: Mapping[str, Any]) -> tuple
 
 
 def _check_write(
-    tools: DataTools, request: Request, task: Mapping[str, Any], key: str, *, is_log: bool = False
+    tools: DataTools, request: Request, task: Mapping[str, Any], *keys: str, is_log: bool = False
 ) -> str:
     node, token = _check(tools, request, task)
-    if not token.may_write(key, is_log=is_log):
-        raise NotAllowedError(
-            f"The task {token.key} may not write {key[:200]!r}.",
-            next_step="A task writes below its own attempt's prefix only.",
-        )
+    for key in keys:
+        if not token.may_write(key, is_log=is_log):
+            raise NotAllowedError(
+                f"The task {token.key} may not write {key[:200]!r}.",
+                next_step="A task writes below its own attempt's prefix only.",
+            )
     if not is_log and tools.is_over(token.key, node):
         raise NotAllowedError(
             f"The task {token.key} is over on {node}: it was called lost there.",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError
 from millpond.storage.database import Transaction
 from millpond.storage.folder import FolderStore
+from millpond.storage.nodes.client import batch_frame
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.values import Receipt
 from millpond.storage.port import ObjectStore
@@ -53,19 +54,23 @@ class Desk(Protocol):
         """Tell where objects lie, for this node; those that are not there are left out."""
         ...
 
-    def place(self, new: NewObject, node: str) -> Mapping[str, Any]:
-        """Tell where this node leaves a new object.
+    def place(self, new: Sequence[NewObject], node: str) -> Mapping[str, Any]:
+        """Tell where this node leaves new objects; several are for one call to each place.
+
+        Its ``kind`` is ``nodes`` or ``address``; ``each`` where several have to go one by one.
 
         Raises:
             BusyError: there is no room, or there are too few nodes.
         """
         ...
 
-    def commit(self, new: NewObject, receipts: Sequence[Mapping[str, Any]], node: str) -> None:
-        """Take a name for bytes that were left; again with the same digest is fine.
+    def commit(
+        self, new: Sequence[NewObject], receipts: Sequence[Mapping[str, Any]], node: str
+    ) -> None:
+        """Take names for bytes that were left; again with the same digests is fine.
 
         Raises:
-            ConflictError: the key is taken by other bytes.
+            ConflictError: a key is taken by other bytes.
             InvalidError: the bytes are not there, or too few receipts are good.
         """
         ...
@@ -93,14 +98,22 @@ class AddressDesk:
             found[key] = Stored(size, "", [{"url": self._address(key, "GET")}])
         return found
 
-    def place(self, new: NewObject, node: str) -> Mapping[str, Any]:
-        """Sign an address to leave it at."""
+    def place(self, new: Sequence[NewObject], node: str) -> Mapping[str, Any]:
+        """Sign an address to leave it at; it takes one object."""
         del node
-        return {"kind": "address", "url": self._address(new.key, "PUT")}
+        if len(new) > 1:
+            return {"kind": "each"}
+        return {"kind": "address", "url": self._address(new[0].key, "PUT")}
 
-    def commit(self, new: NewObject, receipts: Sequence[Mapping[str, Any]], node: str) -> None:
-        """See that it lies there."""
+    def commit(
+        self, new: Sequence[NewObject], receipts: Sequence[Mapping[str, Any]], node: str
+    ) -> None:
+        """See that they lie there."""
         del receipts, node
+        for each in new:
+            self._check(each)
+
+    def _check(self, new: NewObject) -> None:
         try:
             size = self._objects.stat(new.key).size
         except NotFoundError as fault:
@@ -143,11 +156,13 @@ class NodesDesk:
         left = [key for key in keys if key not in found]
         return {**found, **self._addresses.find(left, node)}
 
-    def place(self, new: NewObject, node: str) -> Mapping[str, Any]:
+    def place(self, new: Sequence[NewObject], node: str) -> Mapping[str, Any]:
         """Give two nodes and a spare, the caller first when it has a data disk."""
+        is_batch = len(new) > 1
+        size = sum(each.size for each in new) + (batch_frame(len(new)) if is_batch else 0)
 
         def read(tx: Transaction) -> Mapping[str, Any]:
-            targets = self._ledger.place(tx, node, new.digest, new.size)
+            targets = self._ledger.place(tx, node, new[0].digest, size, is_batch=is_batch)
             return {
                 "kind": "nodes",
                 "copies": self._ledger.needed(self._ledger.standing(tx).up),
@@ -156,8 +171,10 @@ class NodesDesk:
 
         return self._objects.database.read(read)
 
-    def commit(self, new: NewObject, receipts: Sequence[Mapping[str, Any]], node: str) -> None:
-        """Check the receipts and take the name."""
+    def commit(
+        self, new: Sequence[NewObject], receipts: Sequence[Mapping[str, Any]], node: str
+    ) -> None:
+        """Check the receipts and take the names."""
         del node
         try:
             signed = [Receipt.from_json(each) for each in receipts]
@@ -167,9 +184,8 @@ class NodesDesk:
                 next_step="Leave the bytes again.",
                 faults=[Fault("receipts", str(fault))],
             ) from fault
-        self._objects.database.change(
-            lambda tx: self._ledger.commit(tx, new.key, new.digest, new.size, signed)
-        )
+        names = {each.key: (each.digest, each.size) for each in new}
+        self._objects.database.change(lambda tx: self._ledger.commit(tx, names, signed))
 
 
 def choose_desk(objects: ObjectStore, prefix: str) -> Desk:

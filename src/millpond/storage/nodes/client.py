@@ -232,6 +232,11 @@ class NodeClient:
             ) from fault
 
 
+def batch_frame(count: int) -> int:
+    """Give the bytes that frame so many objects of a batch."""
+    return _LINE.size * count
+
+
 def split_batch(body: bytes) -> list[bytes]:
     """Take a batch apart.
 

@@ -12,7 +12,12 @@ from uuid import uuid4
 from millpond.ground.errors import BusyError, MillpondError
 from millpond.storage.database import Database
 from millpond.storage.nodes import rules
-from millpond.storage.nodes.client import NodeClient, NodeSilentError, receipt_seconds
+from millpond.storage.nodes.client import (
+    NodeClient,
+    NodeSilentError,
+    batch_frame,
+    receipt_seconds,
+)
 from millpond.storage.nodes.disk import PIECE_BYTES
 from millpond.storage.nodes.ledger import Ledger, Standing, too_few
 from millpond.storage.nodes.tokens import ANY
@@ -64,7 +69,7 @@ class Copier:
         sizes = {digest: len(data) for digest, data in objects.items()}
 
         def send(place: Place, wait: float | None) -> Receipt:
-            target = self._ledger.target(place, "PUT", ANY, total + (len(objects) << 3))
+            target = self._ledger.target(place, "PUT", ANY, total + batch_frame(len(objects)))
             receipt = self._client.put_many(target, list(objects.values()), wait)
             return self._verified(receipt, sizes)
 

@@ -115,8 +115,17 @@ class Ledger:
             for key, found in self.find(tx, keys).items()
         }
 
-    def place(self, tx: Transaction, caller: str, digest: str, size: int) -> list[Target]:
+    def place(
+        self, tx: Transaction, caller: str, digest: str, size: int, *, is_batch: bool = False
+    ) -> list[Target]:
         """Give where to leave bytes: two nodes and a spare, the caller first when it has room.
+
+        Args:
+            tx: the transaction.
+            caller: the node that has the bytes.
+            digest: of the bytes, or of the first object of a batch.
+            size: in bytes, of a batch with what frames its objects.
+            is_batch: whether the tokens are for many objects in one call.
 
         Raises:
             BusyError: too few nodes have room.
@@ -125,7 +134,8 @@ class Ledger:
         chosen = rules.rank(digest, standing.up, size=size, first=caller)
         if len(chosen) < self.needed(chosen):
             raise too_few(standing, size)
-        return [self.target(place, "PUT", digest, size) for place in chosen[: COPIES + _SPARE]]
+        wanted = ANY if is_batch else digest
+        return [self.target(place, "PUT", wanted, size) for place in chosen[: COPIES + _SPARE]]
 
     def target(self, place: Place, method: str, digest: str = ANY, size: int = 0) -> Target:
         """Give a node's address with a token for one method on one digest."""
@@ -156,19 +166,26 @@ class Ledger:
     # Commits -----------------------------------------------------------------------------------
 
     def commit(
-        self, tx: Transaction, key: str, digest: str, size: int, receipts: Sequence[Receipt]
+        self, tx: Transaction, names: Mapping[str, tuple[str, int]], receipts: Sequence[Receipt]
     ) -> None:
         """Name bytes that two nodes hold; naming the same bytes again is fine.
 
+        Args:
+            tx: the transaction.
+            names: digest and size by key.
+            receipts: of nodes that hold all of it.
+
         Raises:
             InvalidError: the receipts are forged, too old, of other bytes, or too few.
-            ConflictError: the key names other bytes.
+            ConflictError: a key names other bytes.
         """
-        check_key(key)
-        self.keep(tx, {digest: size}, receipts)
-        if not store.add_names(tx, {key: (digest, size)}):
-            known = store.find_names(tx, [key]).get(key)
-            if known is None or known[0] != digest:
+        for key in names:
+            check_key(key)
+        self.keep(tx, dict(names.values()), receipts)
+        old = names.keys() - store.add_names(tx, names)
+        known = store.find_names(tx, old)
+        for key in old:
+            if known.get(key, ("", 0))[0] != names[key][0]:
                 raise is_there(key)
 
     def keep(self, tx: Transaction, sizes: Mapping[str, int], receipts: Sequence[Receipt]) -> None:
