@@ -154,8 +154,8 @@ class PlainSide:
         return counted.hexdigest()
 
 
-class NodesSide:
-    """The data disks of the nodes."""
+class NodesSide(PlainSide):
+    """The data disks of the nodes; a name that is deleted leaves its bytes for a day."""
 
     def __init__(
         self,
@@ -171,22 +171,8 @@ class NodesSide:
             leave_out: which keys are none of the move's business.
             needed: how many nodes there must be.
         """
-        self.objects = objects
-        self._leave_out, self._needed = leave_out, needed
-
-    def list(self) -> Iterator[ObjectInfo]:
-        """List names, and what of logs is to be moved."""
-        for info in self.objects.list(""):
-            if info.key != MARKER and not self._leave_out(info.key):
-                yield info
-
-    def put(self, key: str, data: bytes | BinaryIO, *, overwrite: bool = False) -> None:
-        """Leave it on two nodes."""
-        self.objects.put(key, data, overwrite=overwrite)
-
-    def put_many(self, objects: Sequence[tuple[str, bytes]]) -> None:
-        """Leave them on two nodes."""
-        self.objects.put_many(objects)
+        super().__init__(objects, leave_out=leave_out)
+        self._objects, self._needed = objects, needed
 
     def digests(self, keys: Collection[str]) -> dict[str, str]:
         """Give what two nodes have each counted while they wrote, and signed for."""
@@ -202,13 +188,9 @@ class NodesSide:
             }
             return {key: digest for key, (digest, _) in named.items() if digest in held}
 
-        found = self.objects.database.read(find)
+        found = self._objects.database.read(find)
         logs = [key for key in keys if rules.is_log(key)]
-        return found | PlainSide(self.objects).digests(logs) if logs else found
-
-    def delete(self, key: str) -> None:
-        """Remove its name; the bytes are deleted when no other name has come for a day."""
-        self.objects.delete(key)
+        return found | super().digests(logs) if logs else found
 
     def check(self) -> None:
         """Ask every node whether it is there.
@@ -241,16 +223,16 @@ class NodesSide:
             )
 
     def _places(self) -> Sequence[Place]:
-        return self.objects.database.read(self.objects.ledger.standing).places
+        return self._objects.database.read(self._objects.ledger.standing).places
 
     def _state(self, place: Place) -> str:
         if not place.is_ok:
             return f"is lost ({place.reason})"
         if place.is_draining:
             return "is being emptied"
-        target = self.objects.ledger.target(place, "CHECK", _NO_DIGEST)
+        target = self._objects.ledger.target(place, "CHECK", _NO_DIGEST)
         try:
-            self.objects.client.check(target, _NO_DIGEST)
+            self._objects.client.check(target, _NO_DIGEST)
         except MillpondError as fault:
             return f"does not answer ({fault.message})"
         return ""
