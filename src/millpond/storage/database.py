@@ -1,6 +1,7 @@
 """The database: SQLite or PostgreSQL, one transaction at a time, the database's own clock."""
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +32,8 @@ metadata = sa.MetaData(naming_convention=NAMING)
 
 _WAIT_SECONDS = 15
 _SQLITE_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",  # An accepted request survives a power cut.
     f"busy_timeout={_WAIT_SECONDS * 1000}",
+    "synchronous=FULL",  # An accepted request survives a power cut.
     "foreign_keys=ON",
 )
 _SERIALIZATION_FAILURES = ("40001", "40P01")  # PostgreSQL: serialization failure, deadlock.
@@ -335,6 +335,16 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # We begin transactions ourselves.
     for pragma in _SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:  # A change of the mode does not always wait for others who change it, too.
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as fault:
+            if "locked" not in str(fault) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin_immediately(connection: sa.Connection) -> None:
