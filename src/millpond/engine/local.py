@@ -177,12 +177,12 @@ class LocalEngine:
             return {key: run.task.limits for key, run in self._running.items()}
 
     def held(self) -> Mapping[str, Held]:
-        """Give by key the tasks that are in a sandbox, and where each can be measured."""
+        """Give by key the tasks that run in a sandbox now, and where each can be measured."""
         with self._lock:
             return {
                 key: Held(run.task.limits, run.sandbox.group, run.sandbox.pid)
                 for key, run in self._running.items()
-                if run.sandbox is not None
+                if run.sandbox is not None and run.is_in_slot
             }
 
     def reattach(
