@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -538,6 +539,18 @@ class EngineContract(ABC):
         assert first.report().outcome == "cancelled"
         assert third.report().outcome == "done"
         assert engine.nodes()[0].free_slots == node.slots
+
+    def test_one_that_was_overtaken_by_its_successors_waits_for_them(
+        self, engine: Engine, bench: Bench
+    ) -> None:
+        node = engine.nodes()[0]
+        if not node.takes_ahead:
+            return
+        spec = partial(bench.spec, "sleep", arguments={"seconds": 0.3})
+        ahead = [Running(engine, spec(), waits=True) for _ in range(int(node.slots))]
+        if isinstance(engine, LocalEngine):  # On a node it may come so; the books know better.
+            ahead.append(Running(engine, spec()))
+        assert [each.report().outcome for each in ahead] == ["done"] * len(ahead)
 
     def test_reattach_tells_what_runs_and_drain_takes_no_more(
         self, engine: Engine, bench: Bench

@@ -34,6 +34,7 @@ class _Running:
 
     Attributes:
         is_in_slot: whether it holds its slots: not yet while it waits, no more while it publishes.
+        came_ahead: whether it was sent to wait.
         given: its graphics processors; it has them to its end, for its sandbox shows them.
     """
 
@@ -43,6 +44,7 @@ class _Running:
     sandbox: WarmSandbox | None = None
     is_cancelled: bool = False
     is_in_slot: bool = True
+    came_ahead: bool = False
     given: Given = NOTHING
 
     def tell(self, news: TaskProgress) -> None:
@@ -145,13 +147,12 @@ class LocalEngine:
                     next_step="Wait for it, or cancel it first.",
                 )
             has_room = rules.fits(task, here)
-            if not (has_room or (waits and rules.may_wait(task, here))) or (
-                node not in ("", self.name)
-            ):
+            may_wait = rules.may_wait(task, here) and (waits or self._was_overtaken(task.limits))
+            if not (has_room or may_wait) or node not in ("", self.name):
                 raise BusyError(
                     "No node has room for the task now.", next_step="Try when a task has ended."
                 )
-            run = _Running(task, on_progress, on_done, is_in_slot=has_room)
+            run = _Running(task, on_progress, on_done, is_in_slot=has_room, came_ahead=waits)
             run.given = self._give(task.limits.gpus)
             self._running[task.key] = run
             self._threads.submit(self._drive, run)
@@ -309,6 +310,13 @@ class LocalEngine:
             with self._lock:
                 run.is_in_slot = False
                 self._freed.notify_all()
+
+    def _was_overtaken(self, wanted: Limits) -> bool:
+        """Tell whether there would be slots but for those that were sent to wait and came first."""
+        others = [each.task.limits for each in self._running.values() if not each.came_ahead]
+        return (
+            wanted.cpu_slots <= self._slots - sum(each.cpu_slots for each in others) + rules.SLACK
+        )
 
     def _has_left(self, wanted: Limits) -> bool:
         """Tell whether those that are in their slots leave enough of them."""
