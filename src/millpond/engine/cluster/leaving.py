@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +27,7 @@ from millpond.storage.nodes.values import Receipt, Target
 _COPIES, _TRIES = 2, 4
 _PATIENCE_SECONDS, _PAUSE_MOST = 300.0, 5.0
 _PIECE = 1 << 20
+_AT_ONCE = 8
 _log = logging.getLogger(__name__)
 
 
@@ -130,11 +132,16 @@ class Leaver:
         """
         if len(new) > 1 and self._leave_batch(token, new, is_over):
             return
-        for each in new:
+
+        def leave(each: Small) -> None:
             with open(os.memfd_create("output", os.MFD_CLOEXEC), "w+b", buffering=0) as file:  # noqa: PTH123 - a number.
                 file.write(each.data)
                 found = Leaving(each.key, file.fileno(), len(each.data), each.digest)
                 self.leave(token, found, is_over)
+
+        with ThreadPoolExecutor(min(_AT_ONCE, len(new) or 1), "leave") as pool:
+            for _ in pool.map(leave, new):
+                pass
 
     def _leave_batch(
         self, token: Callable[[], Mapping[str, Any]], new: Sequence[Small], is_over: IsOver
