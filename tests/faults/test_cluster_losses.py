@@ -195,14 +195,20 @@ def site(running: Wired) -> Iterator[Wired]:
 
 
 def suffer(
-    site: Wired, target: Path, happen: Callable[[], None], *, node: str = "", seconds: float = 2.0
+    site: Wired,
+    target: Path,
+    happen: Callable[[], None],
+    *,
+    node: str = "",
+    seconds: float = 2.0,
+    middle: Callable[[Client, str], None] = half_done,
 ) -> tuple[str, datetime, list[Task]]:
     """Let something happen in the middle of a run, which ends right; give its lost tries.
 
     Where it happens to a node, that has something of the run in hand.
     """
     run = start_run(site.api, seconds)
-    half_done(site.api, run)
+    middle(site.api, run)
     finished = {task.partition for task in site.api.runs.tasks(run) if task.state == "done"}
     if node:
         until(lambda: site.in_hand(node) - finished)
@@ -214,6 +220,23 @@ def suffer(
     assert {task.state for task in again} <= {"lost"}
     assert not finished & {task.partition for task in again if task.step == "measure"}
     return run, lost_at, again
+
+
+def half_done_and_written(client: Client, run: str) -> None:
+    """Wait until some tasks are done and others have been under way for more than a second.
+
+    By then it is written where these run; what was not written so waits again, at no cost.
+    """
+    seen: dict[int, float] = {}
+
+    def is_so() -> bool:
+        tasks, now = client.runs.tasks(run), time.monotonic()
+        begun = [task.partition for task in tasks if task.state == "running" and task.node]
+        ages = [now - seen.setdefault(partition, now) for partition in begun]
+        done = sum(task.state == "done" for task in tasks)
+        return done >= 2 and any(1.5 < age < 3 for age in ages)
+
+    until(is_so)
 
 
 def is_told(site: Wired, run: str, lost: list[Task], node: str, words: str) -> None:
@@ -326,7 +349,8 @@ def test_a_host_that_starts_anew_loses_what_was_in_hand_and_nothing_else(
         site.start_server()
         site.start_scheduler()
 
-    _, _, lost = suffer(site, tmp_path / "run", happen)
+    run = tmp_path / "run"
+    _, _, lost = suffer(site, run, happen, seconds=5.0, middle=half_done_and_written)
     words = "The server stopped while it ran", "the scheduler was started anew", "it went down"
     assert lost
     assert all(any(each in task.reason for each in words) for task in lost)

@@ -108,15 +108,25 @@ def s3(ministack) -> ObjectsSettings:
 
 
 @pytest.fixture
+def three_nodes(tmp_path, nodes_authority, data_nodes_module):
+    """Start nodes that hold nothing of other tests."""
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    made = data_nodes_module.DataNodes(folder, nodes_authority)
+    for name in ("n1", "n2", "n3"):
+        made.add(name)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
 def on_nodes(tmp_path, database, three_nodes):
     """Give an installation whose server has heard of three nodes with data disks."""
     data = tmp_path / "data"
     (data / "keys").mkdir(parents=True)
     for path in (three_nodes.folder / "keys").iterdir():
         shutil.copy(path, data / "keys" / path.name)
-    heard = three_nodes.store(database, tmp_path)
-    database.change(heard.ledger.confirm)  # The nodes remember the databases of other tests.
-    heard.close()
+    three_nodes.store(database, tmp_path).close()
     one = Place(data, database, three_nodes.host)
     yield one
     one.journal.close()

@@ -186,7 +186,9 @@ def test_without_nodes_nothing_is_taken_and_health_says_so(
 
 def test_health_tells_what_is_at_risk(nodes_store, three_nodes):
     nodes_store.put("a", b"some bytes")
-    # These nodes were used with other databases, which is what a restored one looks like.
+    for node in three_nodes.nodes.values():
+        node.epoch(1000)  # They were used with a later database: ours looks like a restored one.
+    three_nodes.beat(nodes_store)
     assert [one.name for one in look_at_objects(nodes_store)] == ["backup", "copies"]
     nodes_store.database.change(nodes_store.ledger.confirm)
     assert [one.state for one in look_at_objects(nodes_store)] == ["ok"]

@@ -211,6 +211,7 @@ def find_secrets_of_server():
         "PWD",
         "LC_CTYPE",
         "OMP_WAIT_POLICY",
+        "CUDA_VISIBLE_DEVICES",  # Empty: a task without a GPU sees none.
     }
     foreign = [
         name
