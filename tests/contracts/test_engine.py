@@ -176,6 +176,14 @@ def bad_result():
     os.mkdir(".millpond")
     open(".millpond/result.json", "w").write("{nonsense")
 
+def deep_result():
+    os.mkdir(".millpond")
+    open(".millpond/result.json", "w").write('{"rows": ' + "[" * 600 + "]" * 600 + "}")
+
+def endless_number():
+    os.mkdir(".millpond")
+    open(".millpond/result.json", "w").write('{"rows": {"a": [[1e999, 1]]}}')
+
 def large_result():
     return "x" * 70000
 
@@ -667,7 +675,9 @@ class EngineContract(ABC):
         assert "'link': is a link" in report.reason
         assert "'pipe': is a pipe" in report.reason
 
-    @pytest.mark.parametrize("function", ["bad_result", "large_result"])
+    @pytest.mark.parametrize(
+        "function", ["bad_result", "large_result", "deep_result", "endless_number"]
+    )
     def test_a_bad_result_fails_the_task(self, engine: Engine, bench: Bench, function: str) -> None:
         report = run(engine, bench.spec(function))
         assert report.outcome == "failed"

@@ -1,22 +1,28 @@
 """A node that comes back stops what is counted on no more; one without room costs no try."""
 
+import errno
+import os
 import signal
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.engine.test_cluster import Heard, make_task
+from tests.engine.test_cluster import Heard, make_task, submit
 
 from millpond.engine.cluster.books import Books, Flight, Member, NodeLimits
 from millpond.engine.cluster.running import NodeRunner, NodeTools
+from millpond.engine.cluster.spool import Spool
 from millpond.engine.cluster.wire import Order, pack_order, read_report
 from millpond.engine.dispatch import Dispatcher
 from millpond.engine.local import LocalEngine
 from millpond.engine.transfer import ObjectTransfer
-from millpond.engine.values import Limits, TaskReport
+from millpond.engine.values import Limits, NodeInfo, TaskReport
 from millpond.ground.errors import BusyError
 from millpond.storage.folder import FolderStore
 
@@ -191,6 +197,87 @@ def test_a_node_tells_what_a_runner_before_left_in_its_engine(tmp_path):
     finally:
         transfer.free.set()
         engine.close()
+
+
+class HastyEngine:
+    """An engine whose tasks end at once, with what the test says."""
+
+    def __init__(self, **facts):
+        self.facts = facts
+
+    def submit(self, task, *, on_done, **_more):
+        def tell():
+            with suppress(RecursionError):  # An engine goes on, whatever its listeners do.
+                on_done(replace(ended(task.key), **self.facts))
+
+        threading.Thread(target=tell).start()
+
+    def nodes(self):
+        return [NodeInfo("n1", 2, 2, 1 << 30, isolated=True, reason="")]
+
+    def running(self):
+        return {}
+
+    def cancel(self, key):
+        """Know of none."""
+
+
+def ended(key):
+    return TaskReport(key, "done", 0, "", datetime.now(UTC), "n1", isolated=True)
+
+
+def test_a_report_that_cannot_be_written_is_told_all_the_same():
+    """Else the task would have its slot on the node for ever, and its run would never end."""
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    runner = NodeRunner(HastyEngine(result=deep), "n1")
+    reports = []
+    try:
+        runner.run(pack_order(Order(make_task("", "run/step/0/1"))), reports.append)
+        assert wait_until(lambda: reports, 10)
+        assert runner.describe()["running"] == {}
+    finally:
+        runner.close()
+        while deep:  # Python itself would go down into it when it is freed.
+            deep = deep.pop()
+    report = read_report(reports[0])
+    assert (report.outcome, report.result) == ("lost", None)
+    assert "RecursionError" in report.reason
+
+
+class FullTransfer(ObjectTransfer):
+    """The disk is full, for outputs and for logs."""
+
+    def publish(self, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def append_log(self, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_takes_neither_output_nor_log_costs_no_slot(tmp_path):
+    transfer = FullTransfer(FolderStore(tmp_path / "store", "http://localhost", b"k" * 32))
+    engine = LocalEngine(transfer, tmp_path / "scratch", slots=1, name="n1")
+    try:
+        heard = submit(engine, make_task("echo said; echo old > made"))
+        report = heard.wait()
+        assert engine.running() == {}
+    finally:
+        engine.close()
+    assert report.outcome == "lost"
+    assert "disk" in report.reason
+
+
+def test_a_chunk_that_finds_no_space_leaves_nothing(tmp_path):
+    spool = Spool(tmp_path / "spool", lambda *_: None)
+    path = tmp_path / "spool" / "000000000001"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        spool.put("p", 0, b"x" * 100)
+    spool.settle("p", 1)
+    assert not path.is_symlink()
+    spool.close()
 
 
 @pytest.mark.slow

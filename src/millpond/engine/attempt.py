@@ -1,5 +1,6 @@
 """One task's way through staging, running and taking out, and what is known of it so far."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from millpond.engine.warm import Ended, WarmSandbox
 from millpond.ground.errors import MillpondError
 
 _FILES_OPEN = 8192
+_log = logging.getLogger(__name__)
 
 
 class Attempt:
@@ -149,6 +151,10 @@ class Attempt:
                 "lost",
                 f"Its log could not be kept: {fault.message} {fault.next_step}",
             )
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the task's end is told.
+            _log.exception("the log of task %s could not be kept", self._task.key)
+            told = rules.tell_fault(fault, f"Its log could not be kept: {fault!r}.")
+            outcome, reason = "lost", told
         return TaskReport(
             key=self._task.key,
             outcome=outcome,

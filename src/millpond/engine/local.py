@@ -155,7 +155,11 @@ class LocalEngine:
             run = _Running(task, on_progress, on_done, is_in_slot=has_room, came_ahead=waits)
             run.given = self._give(task.limits.gpus)
             self._running[task.key] = run
-            self._threads.submit(self._drive, run)
+            try:
+                self._threads.submit(self._drive, run)
+            except BaseException:  # No more threads may be there: its slots stay free.
+                del self._running[task.key]
+                raise
 
     def cancel(self, key: str) -> None:
         """Stop a task; it is reported through its ``on_done``."""

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import json
+import math
 import os
 import stat
 import struct
@@ -25,6 +26,7 @@ _OPENAT2 = 437  # The same number on every architecture.
 _BENEATH_NO_LINKS = 0x08 | 0x04 | 0x02  # RESOLVE_BENEATH, NO_SYMLINKS, NO_MAGICLINKS.
 _PATH_MOST, _DEPTH_MOST = 4000, 64
 _LEFT_OUT_MOST = 20
+_RESULT_DEEPEST = 32
 _SMALL_BYTES, _BATCH_BYTES, _BATCH_FILES = 256 << 10, 8 << 20, 500
 
 
@@ -222,13 +224,36 @@ def _read_result(base: int, taken: Taken) -> None:
         taken.fault = f"its result is longer than {RESULT_BYTES_MOST} bytes; leave data as files"
         return
     try:
-        taken.result = json.loads(data, parse_constant=_refuse)
+        result = json.loads(data, parse_constant=_refuse, parse_float=_read_number)
     except (ValueError, RecursionError) as fault:
         taken.fault = f"its {RESULT_PATH} is not JSON: {fault}"
+        return
+    if _is_deep(result):  # Whoever copies or writes it down goes into its depth.
+        taken.fault = f"its result is nested more than {_RESULT_DEEPEST} levels deep"
+        return
+    taken.result = result
 
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _read_number(text: str) -> float:
+    """Read a number; one that is too large would be infinite, which no JSON can hold."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_RESULT_DEEPEST + 1):
+        dicts = [inner for each in level if isinstance(each, dict) for inner in each.values()]
+        level = dicts + [inner for each in level if isinstance(each, list) for inner in each]
+        if not level:
+            return False
+    return True
 
 
 def walk(folder: str) -> Iterator[Found]:

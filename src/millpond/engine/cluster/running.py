@@ -238,7 +238,7 @@ class NodeRunner:
             self._tools.end(held.order.task)
         except Exception:  # noqa: BLE001 - as above.
             _log.exception("the end of task %s was not taken", key)
-        data = pack_report(report)
+        data = self._pack(report)
         with self._lock:
             self._held.pop(key, None)
             self._drop_kept(key)
@@ -254,6 +254,17 @@ class NodeRunner:
                 tell(data)
             except Exception:  # noqa: BLE001 - as above.
                 _log.exception("the report of task %s was not taken", key)
+
+    def _pack(self, report: TaskReport) -> bytes:
+        """Write a report; one that cannot be written is told as lost, so that its end is told."""
+        try:
+            return pack_report(report)
+        except Exception as fault:  # noqa: BLE001 - as above.
+            _log.exception("the report of task %s could not be written", report.key)
+            words = f"Its report could not be written: {fault!r}."
+            return pack_report(
+                replace(report, outcome="lost", reason=words, outputs=(), left_out=(), result=None)
+            )
 
     def _drop_kept(self, key: str) -> None:
         self._kept_bytes -= len(self._kept.pop(key, b""))

@@ -58,7 +58,12 @@ class Spool:
                 raise self._faults[prefix]
             self._number += 1
             path = self._folder / f"{self._number:012d}"
-        path.write_bytes(data)
+        try:
+            path.write_bytes(data)
+        except OSError:  # The disk is full: half a chunk must not stay on it.
+            with suppress(OSError):
+                path.unlink()
+            raise
         with self._news:
             self._waiting.append(_Chunk(prefix, sequence, path))
             self._left[prefix] += 1
