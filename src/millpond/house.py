@@ -35,6 +35,7 @@ from millpond.environments.port import LOCK_SCHEME
 from millpond.environments.uv import UvBuilder, choose_interpreter
 from millpond.ground.findings import Finding
 from millpond.ground.settings import Settings
+from millpond.ground.versions import code_version
 from millpond.jobs import actions as jobs
 from millpond.jobs.mail import open_post
 from millpond.jobs.port import Ending
@@ -214,7 +215,7 @@ def _open_cluster(
         data,
         database,
         tls.authority,
-        version=version_of("millpond"),
+        version=code_version(),
         url=url,
         address=first_address(),
     )

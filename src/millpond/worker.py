@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from millpond.engine.rules import Unisolated
 from millpond.environments.on_nodes import NodeEnvironments, index_of_host
 from millpond.ground.errors import BusyError, MillpondError, NotFoundError
 from millpond.ground.logs import set_up_logs
+from millpond.ground.versions import code_version
 from millpond.machines.authority import RENEW_DAYS, make_key, make_request
 from millpond.machines.files import DEFAULT_FOLDER, NodeConfig, NodeFiles
 from millpond.machines.meters import Sampler
@@ -58,7 +58,7 @@ from millpond.storage.nodes.serving import DataServer, build_data_app
 from millpond.storage.nodes.tokens import TokenChecker
 from millpond.storage.nodes.values import DiskFacts
 
-VERSION = version_of("millpond")
+VERSION = code_version()
 _MEMORY_SHARE = 0.9
 _log = logging.getLogger("millpond.worker")
 

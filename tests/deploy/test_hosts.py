@@ -1,6 +1,7 @@
 """The list of machines, the host's settings, and what stands against a host; without machines."""
 
 import tomllib
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from millpond.deploy import bring_up
 from millpond.deploy.host import Host, Plan, find_address, settings_text
 from millpond.deploy.hostfile import HostLine, parse_hosts, read_hosts
 from millpond.deploy.wheelhouse import Wheelhouse
+from millpond.ground import versions
 from millpond.ground.errors import ConflictError, InvalidError
 from millpond.ground.settings import load_settings
 
@@ -146,3 +148,19 @@ def test_what_is_wrong_is_said_in_words_and_by_the_exit_code(
     with pytest.raises(SystemExit):
         bring_up.main([str(path), "--port", "99999"])
     assert "'99999' is no port: 1 to 65535" in capsys.readouterr().err
+
+
+def test_a_carried_wheelhouse_with_other_code_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = bring_up.Board()
+    code = versions.digest_of(versions.code_below(versions.PACKAGE))
+    own = versions.in_words(version_of("millpond"), code)
+    bring_up.warn_of_other_code(versions.CHECKOUT, own, board)
+    bring_up.warn_of_other_code(tmp_path, "0.1.0+00000000", board)  # No folder of ours.
+    assert capsys.readouterr().err == ""
+    bring_up.warn_of_other_code(versions.CHECKOUT, "0.1.0+00000000", board)
+    told = capsys.readouterr().err
+    assert "! " in told
+    assert "holds Millpond 0.1.0+00000000" in told
+    assert own in told

@@ -12,6 +12,7 @@ from millpond.deploy.debs import codename
 from millpond.deploy.locks import hashes_of, read_lock, unconditional, without_build_tools
 from millpond.deploy.wheelhouse import Wheelhouse
 from millpond.ground.errors import ConflictError, InvalidError
+from millpond.ground.versions import code_version
 
 HASHES = ["a" * 64, "b" * 64]
 LOCK = f"""one==1.0 \\
@@ -47,18 +48,42 @@ def test_an_installed_millpond_packs_itself_again(
     pack = (
         "import sys; from pathlib import Path; from millpond.deploy import packing;"
         "assert not packing.is_checkout();"
-        "print(packing._pack(Path(sys.argv[1])))"
+        "print(packing._pack(Path(sys.argv[1])));"
+        "print(packing.versions.code_version())"
     )
     done = subprocess.run(
         [sys.executable, "-c", pack, str(tmp_path)],
         cwd=home, env={"PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    packed = Path(done.stdout.strip())
+    packed, version = Path(done.stdout.split()[0]), done.stdout.split()[1]
+    assert version == packing.version_in(packed) == packing.version_in(built)
+    assert version.startswith(f"{code_version()}+")
     with zipfile.ZipFile(built) as one, zipfile.ZipFile(packed) as two:
         names = [name for name in one.namelist() if not name.endswith("/RECORD")]
         assert sorted(names) == sorted(n for n in two.namelist() if not n.endswith("/RECORD"))
         assert all(one.read(name) == two.read(name) for name in names)
+
+
+def test_a_wheel_of_the_same_number_with_other_code_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = packing.make_wheel(tmp_path / "wheels")
+    house = Wheelhouse(tmp_path)
+    assert house.gather_wheel().read_bytes() == built.read_bytes()
+    version = packing.version_in(built)
+    with zipfile.ZipFile(built, "a") as wheel:
+        wheel.writestr("millpond/more.py", "MORE = 1\n")
+    assert packing.version_in(built) not in ("", version)
+    # As an installed server has it, which keeps what it was given when that is its own code.
+    monkeypatch.setattr("millpond.deploy.wheelhouse.is_checkout", lambda: False)
+    monkeypatch.setattr("millpond.deploy.wheelhouse.code_version", lambda: version)
+    mended = Wheelhouse(tmp_path).gather_wheel()
+    assert (mended, packing.version_in(mended)) == (built, version)
+    kept = mended.stat().st_mtime_ns
+    assert Wheelhouse(tmp_path).gather_wheel().stat().st_mtime_ns == kept
+    mended.write_bytes(b"damaged")
+    assert packing.version_in(mended) == ""
 
 
 def test_a_wheelhouse_says_what_it_lacks_and_how_to_get_it(tmp_path: Path) -> None:

@@ -99,6 +99,18 @@ def test_the_version_must_be_the_very_same() -> None:
     assert "pip install millpond==1.0" in machine.value.next_step
 
 
+def test_other_code_of_the_same_number_is_another_version() -> None:
+    with pytest.raises(ConflictError, match=r"1\.0\+aa, and the server runs 1\.0\+bb") as node:
+        rules.check_version("owl", "1.0+aa", "1.0+bb", is_node=True)
+    assert "millpond node upgrade owl" in node.value.next_step
+    with pytest.raises(ConflictError) as machine:
+        rules.check_version("owl", "1.0+aa", "1.0+bb", is_node=False)
+    assert "pip install" not in machine.value.next_step  # An index knows the number alone.
+    with pytest.raises(ConflictError) as machine:
+        rules.check_version("owl", "0.9+aa", "1.0+bb", is_node=False)
+    assert "`pip install millpond==1.0`" in machine.value.next_step
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

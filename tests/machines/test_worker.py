@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import pytest
 from tests.machines.conftest import FACTS, Room
 
 from millpond.ground.tls import Identity
+from millpond.ground.versions import code_version
 from millpond.machines import actions
 from millpond.machines.authority import Authority, make_key, make_request
 from millpond.machines.door.app import build_door
@@ -125,7 +125,7 @@ def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def site(room: Room, tmp_path: Path) -> Iterator[Site]:
-    made = Site(room, tmp_path, version_of("millpond"))
+    made = Site(room, tmp_path, code_version())
     yield made
     made.end()
 

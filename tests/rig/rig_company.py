@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from millpond.deploy.packing import version_in
 from millpond.deploy.wheelhouse import Wheelhouse
 
 ROOT = Path(__file__).parents[2]
@@ -75,30 +76,45 @@ class Company:
         return {node["name"]: node["state"] for node in self.json("node", "list")}
 
 
-def change_version(house: Path, version: str, *, is_broken: bool = False) -> None:
-    """Make Millpond's own wheel in a wheelhouse one of another version, or one that cannot start."""
+def change_version(house: Path, version: str, more: bytes = b"", *, is_broken: bool = False) -> str:
+    """Make Millpond's own wheel in a wheelhouse one of another version, or one that cannot start.
+
+    Args:
+        house: the wheelhouse.
+        version: its number.
+        more: code that it has beside.
+        is_broken: whether its worker ends at once.
+
+    Returns:
+        Its number with its code.
+    """
     manifest = json.loads((house / "manifest.json").read_text())
     before = house / "wheels" / manifest["wheel"]["name"]
     after = before.with_name(f"millpond-{version}-py3-none-any.whl")
+    making = house / "making.whl"
     old, record = f"millpond-{manifest['version']}.dist-info/", []
-    with zipfile.ZipFile(before) as source, zipfile.ZipFile(after, "w") as target:
+    with zipfile.ZipFile(before) as source, zipfile.ZipFile(making, "w") as target:
         for name in source.namelist():
             data, kept = source.read(name), name.replace(old, f"millpond-{version}.dist-info/")
             if kept.endswith("dist-info/METADATA"):
                 data = re.sub(rb"(?m)^Version: .*$", f"Version: {version}".encode(), data, count=1)
             elif kept == "millpond/worker.py" and is_broken:
                 data = b"raise SystemExit('This version cannot start.')\n"
+            elif kept == "millpond/ground/clock.py":
+                data += more
             if not kept.endswith("/RECORD"):
                 target.writestr(kept, data)
                 digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
                 record.append(f"{kept},sha256={digest.decode()},{len(data)}")
         name = f"millpond-{version}.dist-info/RECORD"
         target.writestr(name, "\n".join([*record, f"{name},,"]) + "\n")
+    making.replace(after)
     digest = hashlib.sha256(after.read_bytes()).hexdigest()
     manifest |= {"version": version, "wheel": {"name": after.name, "sha256": digest}}
     (house / "manifest.json").write_text(json.dumps(manifest))
     for key in manifest["targets"]:
         Wheelhouse(house)._write_lock(manifest, key)
+    return version_in(after)
 
 
 def until(is_so: Callable[[], Any], seconds: float) -> Any:

@@ -215,13 +215,20 @@ def test_a_new_version_comes_beside_the_old_which_runs_again_when_the_new_does_n
     first = running()
 
     change_version(house, "0.9.1")
+    company.bring_up()
+    assert running().startswith("0.9.1-")
+    for worker in company.workers:
+        assert worker.path(f"/opt/millpond/{first}").is_dir()  # To go back to.
+
+    # Other code of the same number is another version, too.
+    version = change_version(house, "0.9.1", b"# This line is new.\n")
     out, told = company.bring_up()
     assert out.count("runs this version now") == 2
     second = running()
-    assert second.startswith("0.9.1-")
-    assert {node["version"] for node in company.json("node", "list")} == {"0.9.1"}
+    assert {node["version"] for node in company.json("node", "list")} == {version}
     for worker in company.workers:
-        assert worker.path(f"/opt/millpond/{first}").is_dir()  # To go back to.
+        found = worker.path(f"/opt/millpond/{second}").rglob("millpond/ground/clock.py")
+        assert "This line is new." in next(found).read_text()
 
     change_version(house, "0.9.2", is_broken=True)
     out, told = company.bring_up(code=1)

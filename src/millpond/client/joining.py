@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as version_of
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from millpond.client.nodes import NodesRoom
 from millpond.client.transport import Transport, ask_authority
 from millpond.client.trust import Trust, UntrustedError, check_fingerprint
 from millpond.ground.errors import ConflictError, InvalidError
+from millpond.ground.versions import code_version
 from millpond.machines.authority import fingerprint_of, make_key, make_request
 from millpond.machines.files import NodeConfig, NodeFiles
 from millpond.machines.values import DATA_PORT, TOKEN_PREFIX, WORKER_PORT, Joined, NodeFacts
@@ -195,7 +195,7 @@ def _send(wanted: Wanted, authority: Trust, name: str, csr: str, facts: NodeFact
         try:
             room, now = NodesRoom(transport), datetime.now(UTC)
             said = {**asdict(facts)}
-            return room.join(wanted.token.strip(), name, csr, version_of("millpond"), now, said)
+            return room.join(wanted.token.strip(), name, csr, code_version(), now, said)
         except UntrustedError as caught:
             fault = fault or caught
         finally:

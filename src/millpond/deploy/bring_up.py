@@ -23,6 +23,7 @@ from millpond.deploy.ensure import Setup
 from millpond.deploy.host import Host, Plan, find_address, is_root
 from millpond.deploy.hostfile import PORT_MOST, HostLine, read_hosts
 from millpond.deploy.judging import PLAIN_PATH, Wanted
+from millpond.deploy.packing import version_in
 from millpond.deploy.places import CURRENT_MILLPOND, HOST_FOLDER
 from millpond.deploy.ssh import Login, Pins, open_remote, own_key
 from millpond.deploy.wheelhouse import Wheelhouse
@@ -34,6 +35,7 @@ from millpond.ground.errors import (
     NotAllowedError,
 )
 from millpond.ground.findings import Finding
+from millpond.ground.versions import code_below, digest_of, in_words, is_same
 from millpond.machines.port import MachineStep
 from millpond.machines.values import DATA_PORT, WORKER_PORT, Node, NodeWork, WorkLine
 
@@ -104,7 +106,8 @@ def bring_up(given: argparse.Namespace, board: Board) -> int:
     )
     wheelhouse = Wheelhouse(given.wheelhouse, lambda text: board.line("host", "packages", text))
     board.line("host", "look", f"reached by its machines at {plan.address}")
-    wheelhouse.gather_wheel()
+    version = version_in(wheelhouse.gather_wheel())
+    warn_of_other_code(Path.cwd(), version, board)
     wheelhouse.gather_debs()
     host = Host(plan, wheelhouse, lambda step, text: board.line("host", step, text, "begun"))
     host.check()
@@ -125,19 +128,36 @@ def bring_up(given: argparse.Namespace, board: Board) -> int:
         link = client.users.make_reset_link(me).link if is_new else ""
         if link:
             board.line("host", "you", f"are the first administrator, {me}: {link}", "done")
-        outcomes = add_all(lines, client, plan.folder, board)
+        outcomes = add_all(lines, client, plan.folder, board, version)
         say_end(plan, client, outcomes, me, link)
     return 0 if all(each.is_good for each in outcomes) else 1
 
 
-def add_all(lines: Sequence[HostLine], client: Client, data: Path, board: Board) -> list[Outcome]:
-    """Add every machine of a list, all at once; those that are nodes already are looked at."""
+def warn_of_other_code(checkout: Path, version: str, board: Board) -> None:
+    """Say that a wheelhouse which was carried here holds other code than the folder around it."""
+    package = checkout / "src" / "millpond"
+    if not package.is_dir():
+        return
+    own = in_words(version_of("millpond"), digest_of(code_below(package)))
+    if own != version:
+        text = (
+            f"the wheelhouse holds Millpond {version}, which is installed; this folder's code is"
+            f" {own}. To have that, make the wheelhouse anew where there is Internet:"
+            " ./dev wheelhouse"
+        )
+        board.line("host", "packages", text, "warning")
+
+
+def add_all(
+    lines: Sequence[HostLine], client: Client, data: Path, board: Board, version: str
+) -> list[Outcome]:
+    """Add every machine of a list, all at once; nodes already are brought this version."""
     found = {node.name: node for node in client.nodes.list()}
 
     def add(line: HostLine) -> Outcome:
         with Client(data_folder=data) as own:
             try:
-                return _Adding(line, own, board).add(found)
+                return _Adding(line, own, board, version).add(found)
             except MillpondError as fault:
                 board.line(line.title, "failed", fault.message, "failed")
                 return Outcome(line.title, f"{fault.message} {fault.next_step}", is_good=False)
@@ -149,8 +169,9 @@ def add_all(lines: Sequence[HostLine], client: Client, data: Path, board: Board)
 class _Adding:
     """One machine on its way to be a node."""
 
-    def __init__(self, line: HostLine, client: Client, board: Board) -> None:
+    def __init__(self, line: HostLine, client: Client, board: Board, version: str) -> None:
         self._line, self._client, self._board = line, client, board
+        self._version = version
         self._name = line.title
 
     def add(self, known: dict[str, Node]) -> Outcome:
@@ -183,7 +204,7 @@ class _Adding:
         end = time.monotonic() + _UP_SECONDS
         while True:
             node = self._client.nodes.get(name).node
-            if node.version != version_of("millpond") and node.source:
+            if not is_same(node.version, self._version) and node.source:
                 return self._follow(self._client.nodes.upgrade(name), "runs this version now")
             if node.state in ("up", "draining"):
                 self._board.line(name, "node", "is a node already", "skipped")

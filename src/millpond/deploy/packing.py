@@ -11,18 +11,13 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
+from millpond.ground import versions
 from millpond.ground.errors import ConflictError
+from millpond.ground.versions import CHECKOUT, PACKAGE, is_checkout
 
-PACKAGE = Path(__file__).parents[1]
-CHECKOUT = PACKAGE.parents[1]
 _LEFT_OUT = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
 _TIME = (2020, 1, 1, 0, 0, 0)
 _SECONDS = 900
-
-
-def is_checkout() -> bool:
-    """Tell whether this Millpond runs from a checkout."""
-    return (CHECKOUT / "pyproject.toml").is_file() and (CHECKOUT / "locks").is_dir()
 
 
 def lock_text() -> str:
@@ -39,6 +34,17 @@ def make_wheel(folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     return _build(folder) if is_checkout() else _pack(folder)
+
+
+def version_in(wheel: Path) -> str:
+    """Give number and code of the Millpond that a wheel holds; empty where it is damaged."""
+    try:
+        with zipfile.ZipFile(wheel) as held:
+            names = [name for name in held.namelist() if name.startswith("millpond/")]
+            code = ((name.removeprefix("millpond/"), held.read(name)) for name in names)
+            return versions.in_words(wheel.name.split("-")[1], versions.digest_of(code))
+    except (OSError, zipfile.BadZipFile):
+        return ""
 
 
 def _build(folder: Path) -> Path:

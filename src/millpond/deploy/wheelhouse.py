@@ -24,9 +24,10 @@ from typing import Any
 
 from millpond.deploy import debs, fetching
 from millpond.deploy.locks import hashes_of, name_of, read_lock, unconditional, without_build_tools
-from millpond.deploy.packing import is_checkout, lock_text, make_wheel
+from millpond.deploy.packing import lock_text, make_wheel, version_in
 from millpond.deploy.target import digest_of
 from millpond.ground.errors import ConflictError, InvalidError, MillpondError
+from millpond.ground.versions import code_version, is_checkout
 
 MACHINES = ("x86_64", "aarch64")
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -74,7 +75,7 @@ class Wheelhouse:
             return self._made
         with self._open() as facts:
             held: Path = self.folder / "wheels" / facts.get("wheel", {}).get("name", "-")
-            is_ours = facts.get("version") == version_of("millpond") and held.is_file()
+            is_ours = held.is_file() and version_in(held) == code_version()
             if is_ours and not is_checkout():
                 self._made = held
                 return held

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from millpond.ground.findings import Finding
+from millpond.ground.versions import is_same
 from millpond.machines.rules import silence_in_words
 from millpond.machines.values import Node
 
@@ -33,7 +34,7 @@ def findings_of(node: Node, version: str, now: datetime) -> list[Finding]:
                 f" `millpond node token --name {node.name}`.",
             )
         )
-    if node.state not in ("joining", "removed") and node.version != version:
+    if node.state not in ("joining", "removed") and not is_same(node.version, version):
         step = f"millpond node upgrade {node.name}"
         text = f"it runs Millpond {node.version}, the server {version}: they must be the same"
         found.append(Finding(name, "fault", text, step))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from millpond.ground.errors import ConflictError, Fault, InvalidError
 from millpond.ground.room_settings import ClusterSettings
+from millpond.ground.versions import is_same, number_of
 from millpond.machines.values import (
     CLOCK_SECONDS_MOST,
     PYTHON_LEAST,
@@ -130,20 +131,24 @@ def check_version(name: str, theirs: str, ours: str, *, is_node: bool) -> None:
     Raises:
         ConflictError: it differs; says which command mends it.
     """
-    if theirs == ours:
+    if is_same(theirs, ours):
         return
+    number, theirs = number_of(ours), theirs[:40]
+    # Of the same number there may be other code, as in a checkout: no index has that.
+    is_installable = number_of(theirs) != number
+    install = f"`pip install millpond=={number}`" if is_installable else "from the same wheel"
     step = (
         f"Run `millpond node upgrade {name}` on the host, or install {ours} on the node and start"
         " its service again."
         if is_node
-        else f"Install the server's version on the machine, `pip install millpond=={ours}`, and"
+        else f"Install the server's version on the machine, {install}, and"
         " join again; or have the host do it: `millpond node add USER@HOST`."
     )
     raise ConflictError(
-        f"{name} runs Millpond {theirs[:40]}, and the server runs {ours}: they must be the same.",
+        f"{name} runs Millpond {theirs}, and the server runs {ours}: they must be the same.",
         next_step=step,
         kind=VERSION,
-        theirs=theirs[:40],
+        theirs=theirs,
         ours=ours,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from millpond.ground.actor import SYSTEM
 from millpond.ground.errors import BusyError, InvalidError, MillpondError
+from millpond.ground.versions import is_same
 from millpond.jobs.port import Handler, Lease, StoppingError
 from millpond.jobs.values import Job
 from millpond.machines import actions, joining, store
@@ -144,7 +145,7 @@ class _Work:
         try:
             self.source.upgrade(self.machine, version, self.tell)
             self.tell(MachineStep("heartbeat", "begun", "Waiting for its next heartbeat."))
-            self._wait_until(lambda row: row.version == version and not row.refused, seconds)
+            self._wait_until(lambda row: is_same(row.version, version) and not row.refused, seconds)
         finally:
             if not before.is_draining:
                 self._drain(is_draining=False)
