@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import resource
 import ssl
 import threading
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from millpond.ground.errors import (
 )
 from millpond.ground.tls import Identity, node_host_name
 from millpond.storage.nodes import tokens
+from millpond.storage.nodes.cache import HostCache
 from millpond.storage.nodes.client import NodeClient, NodeSilentError, split_batch
 from millpond.storage.nodes.disk import EPOCH_SLACK, NodeDisk
 from millpond.storage.nodes.mount import DiskGoneError, NoSpaceError
@@ -269,3 +272,37 @@ def test_several_writers_of_the_same_bytes_all_get_a_receipt(nodes, client):
 def test_a_batch_that_is_cut_off_is_refused(body):
     with pytest.raises(ValueError, match="cut off"):
         split_batch(body)
+
+
+@contextmanager
+def full_after(size):
+    """Let files grow no further: as on a disk that fills up, what fits is taken without a word."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_no_receipt_for_what_the_disk_took_in_part(tmp_path, nodes_authority, data_nodes_module):
+    nodes = data_nodes_module.DataNodes(tmp_path, nodes_authority)
+    nodes.prepare("n1")
+    disk = data_nodes_module.open_disk(tmp_path / "n1", "n1")
+    data = os.urandom(50_000)
+    for leave in (lambda: disk.put(data), lambda: disk.put_many([b"small", data])):
+        with full_after(30_000), pytest.raises(NoSpaceError):
+            leave()
+        assert list(disk.inventory()) == []
+        assert list((tmp_path / "n1/disk/tmp").iterdir()) == []
+    disk.put(data)
+    assert [each.size for each in disk.inventory()] == [50_000]
+
+
+def test_a_cache_keeps_nothing_that_its_disk_took_in_part(tmp_path):
+    cache, data = HostCache(tmp_path / "cache", 1 << 20), os.urandom(50_000)
+    with full_after(30_000), cache.adding(digest_of(data)) as filling:
+        filling.write(data)
+        filling.end()
+    assert cache.open(digest_of(data)) is None
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -4,6 +4,18 @@ import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+
+def write_all(file: BinaryIO, data: bytes | bytearray | memoryview) -> int:
+    """Write every byte to an unbuffered file; give how many.
+
+    A disk that fills up takes a part without a word, and refuses only what comes next.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+    return len(data)
 
 
 def flush(path: Path) -> None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from millpond.ground.clock import Clock, SystemClock
 from millpond.ground.errors import BusyError
 from millpond.storage import signing
-from millpond.storage.flushing import flush, flush_file_system
+from millpond.storage.flushing import flush, flush_file_system, write_all
 from millpond.storage.port import (
     CHUNK_BYTES,
     Method,
@@ -191,11 +191,7 @@ def _write(path: Path, data: bytes | BinaryIO, *, flush: bool) -> int:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         for piece in [data] if isinstance(data, bytes) else iter(_reader(data), b""):
-            view = memoryview(piece)
-            while view:
-                written = file.write(view)
-                size += written
-                view = view[written:]
+            size += write_all(file, piece)
         if flush:
             os.fsync(descriptor)
     return size

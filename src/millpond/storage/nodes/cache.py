@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from millpond.storage.flushing import write_all
 from millpond.storage.nodes.disk import PIECE_BYTES
 
 _HELD_SECONDS = 60.0
@@ -113,7 +114,7 @@ class Filling:
         self.size += len(piece)
         if not self._is_broken:
             try:
-                self.file.write(piece)
+                write_all(self.file, piece)
             except OSError:
                 self._is_broken = True
 

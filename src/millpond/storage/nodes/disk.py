@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 from uuid import uuid4
 
 from millpond.ground.errors import ConflictError, Fault, InvalidError, NotFoundError, TooLargeError
-from millpond.storage.flushing import flush, flush_file_system
+from millpond.storage.flushing import flush, flush_file_system, write_all
 from millpond.storage.nodes.mount import DiskGoneError, Mount, no_space, told
 from millpond.storage.nodes.receipts import ReceiptSigner
 from millpond.storage.nodes.rules import is_digest
@@ -110,7 +110,7 @@ class NodeDisk:
                     temporary = self._mount.temporary / uuid4().hex
                     waiting.append((temporary, hashlib.sha256(data).hexdigest(), len(data)))
                     with _create(temporary) as file:
-                        file.write(data)
+                        write_all(file, data)
                 self._flush_all([temporary for temporary, _, _ in waiting])
                 for temporary, digest, _ in waiting:
                     self._name(temporary, digest, is_flushed=False)
@@ -256,7 +256,7 @@ class Incoming:
             self._since = 0
             self._disk._mount.check_space(0)  # noqa: SLF001 - a part of the disk.
         with self._disk._told():  # noqa: SLF001 - the same.
-            self._file.write(data)
+            write_all(self._file, data)
         self._hash.update(data)
 
     def finish(self) -> Receipt:
