@@ -69,6 +69,28 @@ def test_a_page_is_strict_about_what_it_runs_and_escapes_what_it_shows(site):
     assert 'aria-label="Project birds"' in answer.text
 
 
+@pytest.mark.parametrize(
+    ("who", "path", "status", "leads"),
+    [
+        ("viewer", "/projects/birds/datasets/nope", 404, "/projects/birds/datasets"),
+        ("viewer", "/projects/birds/runs/nope/now", 404, "/projects/birds/runs"),
+        ("viewer", "/projects/birds/pipelines/new", 403, "/projects/birds/pipelines"),
+        ("viewer", "/projects/birds/nope", 404, ""),
+        ("stranger", "/projects/birds/datasets/nope", 404, None),
+        ("stranger", "/projects/birds/nope", 404, None),
+        ("root", "/admin/nodes/nope", 404, "/admin/nodes"),
+        ("viewer", "/admin/nodes/nope", 403, None),
+    ],
+)
+def test_what_is_not_there_leads_to_the_list_and_keeps_the_menu(site, who, path, status, leads):
+    with site.browser(who) as http:
+        answer = http.get(path)
+    assert answer.status_code == status
+    in_birds = path.startswith("/projects/birds/") and leads is not None
+    assert ('aria-label="Project birds"' in answer.text) == in_birds
+    assert (f'btn-primary" href="{leads or "/"}"') in answer.text
+
+
 def test_faults_are_pages_for_people_and_problems_for_programs(site):
     with site.browser("viewer") as http:
         shown = http.get("/try/missing")

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
-from millpond.ground.errors import InvalidError, MillpondError, NotAllowedError, NotFoundError
+from millpond.ground.errors import InvalidError, MillpondError
 from millpond.web.calls import find_caller
 from millpond.web.portal import Later, Portal
 from millpond.web.problems import as_error, problem_of, problem_of_http
@@ -28,6 +28,7 @@ from millpond.web.visits import (
 
 _PROGRAMS = re.compile(r"^/(api|objects|healthz|metrics)(/|$)")
 """What programs ask for: it is answered as they understand."""
+_PROJECT = re.compile(r"^/projects/([^/]+)/")
 _HEADINGS = {
     403: "You may not do this",
     404: "There is nothing here",
@@ -118,8 +119,9 @@ async def _told(request: Request, fault: Exception) -> Response:
         actor = await find_caller(request)
     except MillpondError:
         actor = None
-    if isinstance(fault, NotFoundError | NotAllowedError) and "project" in request.path_params:
-        request.scope["path_params"] = {}  # The menu of a project one cannot see.
+    inside = _PROJECT.match(request.url.path)
+    if inside:  # An address that is none has no project; its menu still leads on.
+        request.scope["path_params"] = {"project": inside[1]}
     visit = AnyVisit(request, request.app.state.database, actor)
     portal: Portal = request.app.state.portal
     return portal.render(
