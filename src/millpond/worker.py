@@ -2,7 +2,8 @@
 
 ``python -m millpond.worker --folder FOLDER [--supervise]``
 
-It ends when it can't go on as it is: its service (or ``--supervise``) starts it anew.
+It ends when it can't go on as it is: its service (or ``--supervise``) starts it anew. Refused by
+the host it stays, tries again less and less often, and works again once that is mended.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from millpond.machines.authority import RENEW_DAYS, make_key, make_request
 from millpond.machines.files import DEFAULT_FOLDER, NodeConfig, NodeFiles
 from millpond.machines.meters import Sampler
 from millpond.machines.pulse import Pulse, Rhythm
+from millpond.machines.refusals import Refusals, try_again
 from millpond.machines.resources import cache_bytes, listen, listens_near, open_disk
 from millpond.machines.supervising import (
     AGAIN,
@@ -60,15 +62,19 @@ from millpond.storage.nodes.values import DiskFacts
 
 VERSION = code_version()
 _MEMORY_SHARE = 0.9
+_TRIES_ON = "It tries again by itself, at least once a minute."
 _log = logging.getLogger("millpond.worker")
 
 
 class Node:
     """All that a node's process holds, from its start to its end."""
 
-    def __init__(self, files: NodeFiles, config: NodeConfig, stack: ExitStack) -> None:
+    def __init__(
+        self, files: NodeFiles, config: NodeConfig, stack: ExitStack, refusals: Refusals
+    ) -> None:
         """Open it; what is opened is closed by the stack, in the reverse order."""
         self._files, self._config, self._stack = files, config, stack
+        self.refusals, self._heard = refusals, threading.Event()
         self._identity = files.identity()
         self._stopping = threading.Event()
         self.code = STOPPED
@@ -205,6 +211,10 @@ class Node:
 
     def _take(self, answer: Mapping[str, Any]) -> None:
         """Do what the host says with its answer to a heartbeat, and keep the disk tidy."""
+        if self.refusals.count:
+            self.refusals = Refusals()
+            _say("The host takes this node again.")
+        self._heard.set()
         self._cache.trim()
         self._environments.trim()
         try:
@@ -234,7 +244,9 @@ class Node:
             self.stop(AGAIN)
 
     def _be_refused(self, fault: MillpondError) -> None:
-        _say(f"{fault.message}\n{fault.next_step}")
+        self.refusals = self.refusals.after(fault)
+        if self.refusals.is_new:
+            _say(f"{fault.message}\n{fault.next_step}\n{_TRIES_ON}")
         self.stop(REFUSED)
 
     # Running ---------------------------------------------------------------------------------
@@ -242,6 +254,10 @@ class Node:
     def run(self) -> None:
         """Work until told to stop."""
         self._pulse.start()
+        if self.refusals.count:  # Nobody gives it tasks before the host takes it again.
+            self._heard.wait()
+            if self._stopping.is_set():
+                self._hush()
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -252,12 +268,16 @@ class Node:
                 _log.warning("%s %s", fault.message, fault.next_step)
             finally:
                 if self._stopping.is_set():
-                    self._pulse.stop()
-                    self._door.close()  # Nothing waits for the host any more.
-                    self._transfer.close()
+                    self._hush()
                 self._runner.close(waits=self._stopping.is_set())
             failures = 0 if time.monotonic() - began > GOOD_SECONDS else failures + 1
             self._stopping.wait(pause_after(failures))
+
+    def _hush(self) -> None:
+        """Tell the host nothing more, and wait for it no more."""
+        self._pulse.stop()
+        self._door.close()
+        self._transfer.close()
 
     async def _work(self, runner: NodeRunner) -> None:
         """Be Dask's worker until it drops us, or we are told to stop."""
@@ -284,9 +304,10 @@ class Node:
 
     def stop(self, code: int = STOPPED) -> None:
         """End soon; from any thread, or from a signal's handler."""
-        if not self._stopping.is_set():
+        if code == STOPPED or not self._stopping.is_set():
             self.code = code
-            self._stopping.set()
+        self._stopping.set()
+        self._heard.set()
         loop, worker = self._loop, self._worker
         if loop is not None and worker is not None:
             with suppress(RuntimeError):  # The loop has ended.
@@ -303,7 +324,7 @@ def _is_due(certificate: Path) -> bool:
 
 
 @contextmanager
-def open_node(folder: Path) -> Iterator[Node]:
+def open_node(folder: Path, refusals: Refusals) -> Iterator[Node]:
     """Open what a node's process holds.
 
     Raises:
@@ -322,17 +343,20 @@ def open_node(folder: Path) -> Iterator[Node]:
     if config.worker_port:
         listen(config, config.worker_port, "worker", "worker_port").close()
     with ExitStack() as stack:
-        yield Node(files, config, stack)
+        yield Node(files, config, stack, refusals)
 
 
-def serve(folder: Path) -> int:
+def serve(folder: Path, refusals: Refusals) -> int:
     """Be a node until told to stop; give the exit code."""
-    with open_node(folder) as node:
+    with open_node(folder, refusals) as node:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())
-        _say(f"The node works from {folder}.")
+        if not refusals.count:
+            _say(f"The node works from {folder}.")
         node.run()
-    return node.code
+    if node.code != REFUSED:
+        return node.code
+    return try_again(["-m", "millpond.worker", "--folder", str(folder)], folder, node.refusals)
 
 
 def _say(text: str) -> None:
@@ -345,6 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m millpond.worker", description="Be a node.")
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="the node's own folder")
     parser.add_argument("--supervise", action="store_true", help="start it again whenever it ends")
+    parser.add_argument("--refused", default="", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     set_up_logs("INFO")
     dask = logging.getLogger("distributed")  # It has set up lines of its own, and says a lot.
@@ -355,7 +380,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.supervise:
         return supervise([sys.executable, "-m", "millpond.worker", "--folder", str(folder)])
     try:
-        return serve(folder)
+        return serve(folder, Refusals.read(given.refused))
     except MillpondError as fault:
         _say(f"{fault.message}\n{fault.next_step}")
         return 1

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+import sqlalchemy as sa
 from tests.machines.conftest import FACTS, Room
 
 from millpond.ground.tls import Identity
@@ -197,34 +198,65 @@ def test_a_port_that_is_taken_is_named(site: Site, which: int) -> None:
     assert ("data_port", "worker_port")[which] in text
 
 
+def tries_of(pid: int) -> int:
+    """Give how often a process was refused before this try of its."""
+    words = psutil.Process(pid).cmdline()
+    return int(words[words.index("--refused") + 1].partition(":")[0]) if "--refused" in words else 0
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    """Stop it as its service does; give all that it said."""
+    process.send_signal(signal.SIGTERM)
+    code, text = told(process)
+    # In the moment in which it begins anew nothing is open, and nobody holds the signal up.
+    assert code in (0, -signal.SIGTERM), text
+    assert "Traceback" not in text
+    return text
+
+
 @pytest.mark.slow
-def test_a_revoked_certificate_ends_it_with_words(site: Site) -> None:
+@pytest.mark.parametrize("words", [(), ("--supervise",)])
+def test_a_revoked_node_says_so_once_tries_on_and_works_again_when_it_has_joined_anew(
+    site: Site, words: tuple[str, ...]
+) -> None:
     site.join()
-    process = site.start()
+    process = site.start(*words)
     until(lambda: site.status()["state"] == "up")
-    room = site.room
+    pid, room = site.status()["pid"], site.room
     room.change(
         lambda tx: actions.revoke_certificates(tx, room.root, room.cluster, "owl", "Stolen.")
     )
-    code, text = told(process)
-    assert code == 78
-    assert "was revoked" in text
-    assert "millpond node token" in text
-    assert site.status()["state"] == "refused"
+    until(lambda: site.status()["state"] == "refused")
     assert "was revoked" in site.status()["reason"]
+    children = psutil.Process(pid).children(recursive=True)
+    until(lambda: not [each for each in children if each.is_running()])  # Nothing works on.
+    until(lambda: tries_of(pid) == 2)
+    room.change(lambda tx: actions.remove_node(tx, room.root, room.cluster, "owl", is_forced=True))
+    site.join()
+    until(lambda: site.room.node().state == "up" and site.status()["state"] == "up")
+    assert site.status()["pid"] == pid  # Its service saw no end of it.
+    text = stop(process)
+    assert text.count("was revoked") == 1
+    assert text.count("millpond node token") == 1
+    assert text.count("The node works from") == text.count("takes this node again") == 1
+    assert site.status()["state"] == "stopped"
 
 
 @pytest.mark.slow
-def test_another_version_ends_it_with_the_command_that_mends_it(room: Room, tmp_path: Path) -> None:
+def test_another_version_is_told_once_with_the_command_that_mends_it(
+    room: Room, tmp_path: Path
+) -> None:
     site = Site(room, tmp_path, "9.9.9")
     try:
         site.join()
-        code, text = told(site.start())
+        process = site.start()
+        until(lambda: tries_of(process.pid) == 2)
+        assert site.status()["state"] == "refused"
+        text = stop(process)
     finally:
         site.end()
-    assert code == 78
-    assert "9.9.9" in text
-    assert "millpond node upgrade owl" in text
+    assert text.count("and the server runs 9.9.9") == 1
+    assert text.count("millpond node upgrade owl") == 1
 
 
 @pytest.mark.slow
@@ -235,10 +267,31 @@ def test_a_folder_of_another_installation_is_told(site: Site, tmp_path: Path) ->
     csr = make_request(make_key(site.files.key))
     issued = other.sign(csr, "node", "owl", ["127.0.0.1"], now)
     site.files.write_certificate(issued.pem.decode(), other.pem.decode())
-    code, text = told(site.start())
-    assert code == 78
+    process = site.start()
+    until(lambda: site.status()["state"] == "refused")
+    text = stop(process)
     assert "do not trust each other's certificates" in text
     assert "millpond node token" in text
+
+
+@pytest.mark.slow
+def test_a_defect_of_the_host_costs_a_node_nothing_but_the_heartbeat(site: Site) -> None:
+    site.join()
+    process = site.start()
+    until(lambda: site.status()["state"] == "up")
+    pid = site.status()["pid"]
+    rename(site.room.database, "node", "node_gone")
+    until(lambda: site.status()["state"] == "host away")
+    rename(site.room.database, "node_gone", "node")
+    until(lambda: site.status()["state"] == "up")
+    assert site.status()["pid"] == pid
+    assert "does not take a heartbeat" in stop(process)
+
+
+def rename(database: Database, one: str, other: str) -> None:
+    """Take a table away, as no server expects it, or bring it back."""
+    with database.transaction() as tx:
+        tx.connection.execute(sa.text(f"ALTER TABLE {one} RENAME TO {other}"))
 
 
 @pytest.mark.slow

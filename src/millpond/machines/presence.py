@@ -18,7 +18,7 @@ from millpond.machines.running import Pause
 from millpond.machines.values import Meters
 
 _AGAIN_SECONDS = 60.0
-_ANSWER_SECONDS = 100.0  # A refused node tries again every half minute: three of these, and some.
+_ANSWER_SECONDS = 190.0  # A refused node tries again at least once a minute: three, and some.
 
 
 @dataclass

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from millpond.engine.cluster.door import Door, HostAwayError
-from millpond.ground.errors import MillpondError
+from millpond.engine.cluster.door import Door
+from millpond.ground.errors import BusyError, MillpondError
 
 STATUS_FILE = "status.json"
 _AWAY_TOLD_SECONDS = 60.0
@@ -97,7 +97,7 @@ class Pulse:
             began = time.monotonic()
             try:
                 self._beat()
-            except HostAwayError as fault:
+            except BusyError as fault:  # Which will pass: it is away, or has a defect of its own.
                 self._note_away(fault)
             except MillpondError as fault:
                 self._is_refused = True
@@ -122,12 +122,12 @@ class Pulse:
         self._on_answer(answer)
         self.write("draining" if answer.get("is_draining") else "up", "", told)
 
-    def _note_away(self, fault: HostAwayError) -> None:
+    def _note_away(self, fault: BusyError) -> None:
         self.write("host away", f"{fault.message} {fault.next_step}")
         now = time.monotonic()
         if not self._told_at or now - self._told_at > _AWAY_TOLD_SECONDS:
             self._told_at = now
-            _log.warning("the host does not answer; trying on: %s", fault)
+            _log.warning("the host does not take a heartbeat; trying on: %s", fault)
 
     def write(self, state: str, reason: str, told: Mapping[str, Any] | None = None) -> None:
         """Write the status file, for ``millpond node doctor`` on this machine."""

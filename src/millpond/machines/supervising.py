@@ -20,7 +20,7 @@ GOOD_SECONDS = 60.0
 """Whoever has worked for so long has not failed at the start."""
 
 _WAITS = (1.0, 2.0, 5.0, 10.0, 30.0)
-_REFUSED_WAIT, _AGAIN_WAIT = 30.0, 0.2
+_AGAIN_WAIT = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -108,5 +108,5 @@ def supervise(command: Sequence[str], bounds: LogBounds | None = None) -> int:
         code = child.wait()
         is_well = code == AGAIN or time.monotonic() - began > GOOD_SECONDS
         failures = 0 if is_well else failures + 1
-        stopping.wait(_REFUSED_WAIT if code == REFUSED else pause_after(failures))
+        stopping.wait(pause_after(failures))
     return STOPPED
