@@ -223,6 +223,7 @@ def test_cancel_ends_every_task_within_two_seconds(world):
     assert "ana" in ended.reason
     assert world.engine.nodes()[0].free_slots == 2
     assert {task.state for task in world.tasks(run.id)} == {"cancelled"}
+    assert {task.isolated for task in world.tasks(run.id)} == {True}  # Eight never ran.
     assert world.steps(run.id)["slow"].state == "cancelled"
     with pytest.raises(ConflictError, match="ended"):
         world.database.change(lambda tx: actions.cancel_run(tx, ANA, POND, run.id))
@@ -302,6 +303,30 @@ def test_empty_input_gives_empty_outputs(world):
     assert run.state == "succeeded", run.reason
     assert world.steps(run.id)["identify"].partitions == 0
     assert b"0" in output(world, run, "tables/summary.csv")
+
+
+LEFT_OUT = """
+from typing import Annotated, Optional
+from millpond import File, Files, Model, Param, Table, pipeline, step
+
+@step
+def look(many: Files, one: Annotated[Optional[File], Param()], rows: Table, model: Model) -> Table:
+    yield {"many": len(many), "one": one is None, "rows": len(list(rows)), "model": model.path}
+
+@pipeline
+def left_out(many: Files = None, one: Optional[File] = None, rows: Table = None,
+             model: Model = None):
+    return {"seen": look(many, one, rows, model)}
+"""
+
+
+def test_data_that_was_left_out_is_empty_and_a_file_is_none(world):
+    version = world.push(LEFT_OUT)
+    assert version.state == "ready", version
+    run = world.run()
+    assert run.state == "succeeded", run.reason
+    _, row = output(world, run, "tables/seen.csv").decode().splitlines()
+    assert row.lower().startswith("0,true,0,")
 
 
 def test_start_names_every_fault_at_once_and_changes_nothing(world):

@@ -44,6 +44,17 @@ def plain(hint: "Any") -> "Any":
     return hint
 
 
+def may_be_none(hint: "Any") -> bool:
+    """Say whether a hint lets None stand for what was left out."""
+    while getattr(hint, "__metadata__", None) is not None:
+        hint = hint.__origin__
+    if _is_class(hint) or hint is None:
+        return False
+    typing = _typing()
+    is_union = typing.get_origin(hint) is typing.Union or type(hint).__name__ == "UnionType"
+    return is_union and _NONE in typing.get_args(hint)
+
+
 def form_of(hint: "Any") -> str:
     """Give in which form a step wants a table: ``rows``, ``arrow`` or ``pandas``; else empty."""
     hint = plain(hint)

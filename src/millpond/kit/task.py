@@ -4,7 +4,7 @@ import os
 import sys
 
 from .delivery import leave_files, leave_rows
-from .hints import form_of, from_json, hints_of, outputs_of, returned_class
+from .hints import form_of, from_json, hints_of, may_be_none, outputs_of, returned_class
 from .kinds import File, Files, Model, Table
 from .progress import Progress
 from .rows import RowWriter, suffix_of
@@ -49,7 +49,7 @@ def run_step(
         for key, given in arguments.items():
             if "kind" in given:
                 counted = progress.count if key == over else None
-                values[key] = _data(given["kind"], key, form_of(hints.get(key)), counted)
+                values[key] = _data(given["kind"], key, hints.get(key), counted)
             else:
                 values[key] = from_json(hints.get(key), given["value"])
         returned = function(**values)
@@ -72,18 +72,20 @@ def _leave(results: "dict[str, Any]", kinds: "dict[str, str]") -> None:
     _write_result({"rows": counts}, out)
 
 
-def _data(kind: str, name: str, form: str, counted: "Counted | None") -> "Any":
+def _data(kind: str, name: str, hint: "Any", counted: "Counted | None") -> "Any":
     folder = os.path.join(_in(), name)
     folder_seen = folder if os.path.isdir(folder) else _empty_folder(name)
     told = {} if counted is None else {"counted": counted}
     if kind == "table":
         table = Table(table_parts(folder_seen), **told)
-        return {"arrow": table.arrow, "pandas": table.pandas}.get(form, lambda: table)()
+        return {"arrow": table.arrow, "pandas": table.pandas}.get(form_of(hint), lambda: table)()
     if kind == "model":
         return Model(folder_seen, **told)
     files = Files(folder_seen, **told)
     if kind == "files":
         return files
+    if not files and may_be_none(hint):
+        return None  # It was left out.
     if len(files) != 1:
         raise ValueError(f"the input {name!r} must be one file, not {len(files)}")
     file: File = files[0]

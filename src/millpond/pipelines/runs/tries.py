@@ -38,6 +38,7 @@ _BEGIN_ANEW = (
     .values(
         attempt=sa.bindparam("b_next"),
         fork=sa.bindparam("b_fork"),
+        node="",
         started_at=sa.bindparam("b_now", type_=task.c.started_at.type),
     )
 )
@@ -152,7 +153,8 @@ def _task_row(run_id: str, ended: Ended) -> dict[str, Any]:
         "outcome": report.outcome,
         "reason": report.reason[:4000].replace("\0", "\ufffd"),  # PostgreSQL keeps no NUL.
         "node": report.node,
-        "isolated": report.isolated or report.outcome == "lost",
+        # What never ran, or of which nobody told how, has not run outside of a sandbox.
+        "isolated": report.isolated or not report.node or report.outcome == "lost",
         "exit_code": report.exit_code,
         "cpu_seconds": report.cpu_seconds,
         "memory_peak_bytes": report.memory_peak_bytes,

@@ -113,7 +113,7 @@ def _add_new(router: APIRouter, tools: _Tools) -> None:
             return tools.portal.render(
                 visit, "pipelines/specs/new.html", 422, form=form, fault=fault, name=""
             )
-        said = f"{made.address} is being compiled."
+        said = f"{made.address} is pushed."
         if made.unchanged:
             said = f"{made.address} is exactly this code already."
         return tools.portal.go(visit, f"/projects/{project}/pipelines/{made.pipeline}", said)
