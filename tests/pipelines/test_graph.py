@@ -1,5 +1,6 @@
 """The state machine of a run's steps, without a database or an engine."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -88,6 +89,35 @@ def test_what_nobody_began_takes_its_own_place_again_and_counts_as_no_try():
     assert [each.partition for each in wave.started] == [3]
     assert not any(each.is_again for each in taken)
     assert graph.steps["look"].lost == {}
+
+
+def refuse(graph, key, moment=100.0):
+    """Let a node say that it had no room for a try."""
+    wave = Wave()
+    refused = replace(never_ran(key, "lost", "No room.", "n1"), is_refused=True)
+    graph.end(refused, None, "", NOW, moment, wave)
+    return wave
+
+
+def test_a_try_that_its_node_refused_counts_as_none_also_for_the_server_after():
+    graph = make_graph(kept(0, node="n1"), kept(1))
+    plan(graph)
+    wave = refuse(graph, "run_1/look/0/1")
+    assert (wave.ended, graph.steps["look"].lost) == ([], {})
+    assert [each.partition for each in take(graph, 1)[0]] == [2], "it waits a little"
+    taken, wave = take(graph, 1, 102.0)
+    assert [(old.attempt, new.attempt, new.partition) for old, new in wave.moved] == [(1, 2, 0)]
+    assert taken[0].is_again
+    assert graph.running_keys() == {"run_1/look/0/2", "run_1/look/1/1", "run_1/look/2/1"}
+
+
+def test_a_refused_try_of_a_step_that_has_ended_is_over():
+    graph = make_graph(kept(0, node="n1"), kept(1), retries=0)
+    plan(graph)
+    graph.end(never_ran("run_1/look/1/1", "failed", "bad"), None, "", NOW, 100.0, Wave())
+    wave = refuse(graph, "run_1/look/0/1")
+    assert [(each.tried.partition, each.state) for each in wave.ended] == [(0, "cancelled")]
+    assert graph.running_count() == 0
 
 
 def test_a_step_that_fails_ends_what_nobody_began_of_it():

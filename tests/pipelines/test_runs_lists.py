@@ -59,10 +59,15 @@ def test_a_try_is_over_once_it_runs_no_more_and_one_of_nobodys_is_never(many):
     }  # fmt: skip
     over = many.read(lambda tx: tries.find_over(tx, keys))
     assert over == {f"{run_id}/late/0/2", f"{run_id}/other/0/1"}
+    many.change(lambda tx: tries.place_tasks(tx, run_id, {tried[0]: "n1"}))
     anew = (tried[0], Try("late", 0, 4))
     many.change(lambda tx: tries.begin_anew(tx, run_id, [anew]))
     over |= {f"{run_id}/late/0/3"}
     assert many.read(lambda tx: tries.find_over(tx, keys)) == over
+    [(_, task)] = many.read(
+        lambda tx: store.list_begun(tx, run_id, step="late", partition=0, limit=2)
+    )
+    assert (task.attempt, task.node) == (4, ""), "it is on no node before it is given to one"
     assert many.read(lambda tx: tries.find_over(tx, ())) == set()
 
 

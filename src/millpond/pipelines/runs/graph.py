@@ -25,8 +25,8 @@ class StepNow:
         waiting: first tries to come.
         again: further tries to come, soonest first; they go before the others.
         running: tries handed over, by key.
-        unbegun: tries that a driver before this one handed over and nobody began, by partition:
-            the next try takes the place of each.
+        unbegun: tries that were handed over and that nobody began, by partition: the next try takes
+            the place of each.
         is_adopted: whether some of these were handed over by a driver before this one, and the
             step was not planned since.
         done: outputs by partition.
@@ -236,6 +236,13 @@ class Graph:
         if step.state in STEP_ENDED:
             self._drop_unbegun(step, wave)
 
+    def _take_back(self, step: StepNow, key: str, moment: float, wave: Wave) -> None:
+        """Take back a try for which its node had no room, and wait a little."""
+        tried = step.running[key]
+        self.queue_again(key, wave)
+        if step.state == "running":
+            self._push_again(step, tried.partition, tried.fork, moment + lost_wait(2))
+
     def _drop_unbegun(self, step: StepNow, wave: Wave) -> None:
         for tried in step.unbegun.values():
             report = never_ran("", "cancelled", "Its step had ended before it began.")
@@ -252,9 +259,13 @@ class Graph:
         wave: Wave,
     ) -> None:
         """Take a report; outputs are there when it is done."""
-        step = self._running.pop(report.key, None)
+        step = self._running.get(report.key)
         if step is None:
             return
+        if report.is_refused:
+            self._take_back(step, report.key, moment, wave)
+            return
+        del self._running[report.key]
         tried = step.running.pop(report.key)
         step.cpu_seconds += report.cpu_seconds
         step.memory_peak_bytes = max(step.memory_peak_bytes, report.memory_peak_bytes)
@@ -284,9 +295,6 @@ class Graph:
         wave: Wave,
     ) -> None:
         part = tried.partition
-        if report.is_refused:  # It never began: the node had no room.
-            self._push_again(step, part, tried.fork, moment + lost_wait(2))
-            return
         failed, lost = step.failed.get(part, 0), step.lost.get(part, 0)
         retries = min(step.spec.retries, self._retries)
         verdict = judge(report.outcome, failed=failed, lost=lost, retries=retries)

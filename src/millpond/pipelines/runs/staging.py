@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from millpond.engine.values import Entry, Grants, Limits, StagedInput, TaskSpec
@@ -14,7 +15,7 @@ from millpond.pipelines.runs.values import SPLITTING, DataFaultError, Loaded, Pa
 from millpond.pipelines.values import StepSpec, StoredObject
 from millpond.storage.port import ObjectStore
 
-_SHOWN = 5
+_SHOWN, _ROWS_MOST = 5, 1 << 50
 Done = Mapping[int, TaskOutputs]
 """Outputs of a step by partition."""
 
@@ -195,8 +196,8 @@ def output_parts(done: Done, output: str) -> list[Part]:
 
 def task_parts(outputs: TaskOutputs, lead: str, runs: Any) -> list[Part]:
     """Give one task's files below a folder, with the rows it says they have."""
-    counts = list(_counts(runs))
     mine = [each for each in outputs.objects if each.path.startswith(lead)]
+    counts = list(islice(_counts(runs), len(mine) + 1))  # It may have told of millions of parts.
     known = counts if len(counts) == len(mine) else [None] * len(mine)
     return [
         Part(StoredObject(each.path[len(lead) :], each.key, each.size, each.digest), rows)
@@ -208,9 +209,9 @@ def _counts(runs: Any) -> Iterable[int | None]:
     """Read runs of ``[rows, parts]``: a task's word, so anything else counts as not known."""
     try:
         for rows, parts in runs or ():
-            for _ in range(min(int(parts), 1 << 20)):
-                yield max(int(rows), 0)
-    except (TypeError, ValueError):
+            for _ in range(int(parts)):
+                yield min(max(int(rows), 0), _ROWS_MOST)
+    except (TypeError, ValueError, OverflowError):
         return
 
 
