@@ -213,6 +213,13 @@ def test_a_new_version_comes_beside_the_old_which_runs_again_when_the_new_does_n
         assert worker.run("ls", "/opt").stdout == ""
     company.bring_up()
     first = running()
+    # Whoever is root on the host finds its data, with an environment as bare as it may be.
+    bare = ["env", "-i", "HOME=/nowhere", MILLPOND, "doctor", "--offline", "--json"]
+    doctor = company.host.run(*bare, check=False).stdout
+    found = {each["name"]: each for each in json.loads(doctor)}
+    assert "free for /var/lib/millpond" in found["disk"]["meaning"]
+    assert found["data folder"]["state"] == "ok"
+    assert found["server"]["state"] == "ok", found["server"]
 
     change_version(house, "0.9.1")
     company.bring_up()

@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from millpond.ground.errors import ConflictError, NotSignedInError
 from millpond.people.values import LocalChallenge, NewToken, local_proof
 
 SERVER_FILE = "server.json"
+DATA_FILE = "data-folder"
+"""Beside the installations of a host: says where its server's data is."""
+
 KEY_FILE = Path("keys") / "local.key"
 
 
@@ -60,8 +64,32 @@ class LocalServer:
         return True
 
 
-def default_data_folder(environ: Mapping[str, str]) -> Path:
-    """Give the folder that ``millpond up`` uses unless told otherwise."""
+def default_data_folder(environ: Mapping[str, str], prefix: Path = Path(sys.prefix)) -> Path:
+    """Give the folder that commands work on unless told otherwise.
+
+    On a host, for the account that its server runs as, that is the installation's; for everybody
+    else it is their own, as a server that they start themselves is.
+
+    Args:
+        environ: the environment.
+        prefix: of this Python; an installation has them side by side.
+    """
+    return (None if environ.get("MILLPOND_DATA") else _installed_folder(prefix)) or own_data_folder(
+        environ
+    )
+
+
+def _installed_folder(prefix: Path) -> Path | None:
+    try:
+        folder = Path((prefix.parent / DATA_FILE).read_text().strip())
+        is_ours = folder.is_absolute() and folder.stat().st_uid == os.geteuid()
+    except (OSError, ValueError):
+        return None
+    return folder if is_ours else None
+
+
+def own_data_folder(environ: Mapping[str, str]) -> Path:
+    """Give the folder of servers that somebody starts for themselves."""
     if environ.get("MILLPOND_DATA"):
         return Path(environ["MILLPOND_DATA"])
     home = Path(environ.get("HOME") or Path.home())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.client.client import Client
-from millpond.client.local import find_server
+from millpond.client.local import DATA_FILE, find_server
 from millpond.deploy import judging, mending, units
 from millpond.deploy.background import start_loop, tell_start
 from millpond.deploy.facts import Facts, look
@@ -217,6 +217,10 @@ class Host:
             self._say("settings", f"written to {path}")
         for each in self._elsewhere():
             Path(each).mkdir(mode=0o711, parents=True, exist_ok=True)
+        # By it the commands of this installation find the data, whoever is root and however.
+        told = Path(PREFIX) / DATA_FILE
+        told.write_text(f"{folder}\n")
+        told.chmod(0o644)
         kept = folder / "wheelhouse"
         if self._wheelhouse.folder.resolve() != kept.resolve():
             shutil.copytree(self._wheelhouse.folder, kept, dirs_exist_ok=True)

@@ -48,9 +48,9 @@ def look_at_folder(folder: Path) -> Iterator[Finding]:
     except OSError as fault:
         yield Finding("data folder", "fault", f"{there}: {fault.strerror}", "Mend its rights.")
         return
-    if folder.exists() and folder.stat().st_mode & 0o077:
+    if folder.exists() and folder.stat().st_mode & 0o066:  # Sandboxes walk through it.
         yield Finding(
-            "data folder", "warning", f"{folder} can be read by others", f"chmod 700 {folder}"
+            "data folder", "warning", f"{folder} can be read by others", f"chmod go-rw {folder}"
         )
     else:
         yield Finding("data folder", "ok", f"{folder} can be written")

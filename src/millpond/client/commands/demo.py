@@ -23,7 +23,7 @@ from millpond.client.commands.following import follow_run
 from millpond.client.commands.pipelines import wait_compiled
 from millpond.client.commands.runs import check_end
 from millpond.client.exits import NotGenuineError
-from millpond.client.local import LocalServer, default_data_folder, find_server
+from millpond.client.local import LocalServer, find_server, own_data_folder
 from millpond.client.process import ServerProcess, answers, start_server
 from millpond.client.screen import counted, seconds_text, size_text, to_json
 from millpond.client.walking import LocalFile, find_files
@@ -52,7 +52,7 @@ def demo(
     The predictor is Google's Magika, a network trained by others that tells what is in a file. The
     second time everything is there already, and only a new run is made.
     """
-    folder = (data or default_data_folder(os.environ) / "demo").expanduser().resolve()
+    folder = (data or own_data_folder(os.environ) / "demo").expanduser().resolve()
     with _server(call, folder) as (server, is_ours):
         call.change_config(data_folders=call.config().with_data_folder(folder).data_folders)
         with Client(server.url, project=PROJECT, data_folder=folder) as client:
