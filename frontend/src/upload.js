@@ -48,6 +48,7 @@ function add(chosen) {
   if (items.size && find("name").value === "") find("name").value = suggestName();
   find("state").hidden = !items.size;
   offer();
+  lookForName().catch(() => {}); // It is asked again before the version is made.
   pump();
 }
 
@@ -73,7 +74,8 @@ function outerFolder() {
 function suggestName() {
   const first = items.keys().next().value;
   const text = outerFolder() || first.split("/").pop().replace(/\..*$/, "");
-  return text.toLowerCase().replace(/[^a-z0-9_-]+/g, "-").replace(/^[-_]+|[-_]+$/g, "").slice(0, 80) || "data";
+  const plain = text.toLowerCase().normalize("NFKD").replace(/\p{M}/gu, "").replace(/ß/g, "ss");
+  return plain.replace(/[^a-z0-9_-]+/g, "-").replace(/^[-_]+|[-_]+$/g, "").slice(0, 80) || "data";
 }
 
 function offer() {
@@ -89,6 +91,24 @@ function offer() {
   find("options").hidden = strip.hidden && find("unpack").hidden && find("table").hidden;
 }
 
+// A name that is there already: these files become its next version only where that is meant.
+async function lookForName() {
+  const name = nameGiven();
+  if (newest || !NAME.test(name)) return null;
+  const found = await fetch(`${api}/datasets/${encodeURIComponent(name)}`);
+  const there = found.ok ? await found.json() : null;
+  if (name !== nameGiven()) return there;
+  const text = there ? `${name} is there already: make these files its version ${there.newest + 1}` : "";
+  const words = find("next").querySelector("span");
+  if (words.textContent !== text) {
+    find("next").querySelector("input").checked = false;
+    words.textContent = text;
+  }
+  find("next").hidden = !there;
+  return there;
+}
+
+const nameGiven = () => find("name").value.trim();
 const mode = () => card.querySelector("input[name=mode]:checked")?.value ?? "replace";
 const isOn = (name) => !find(name).hidden && find(name).querySelector("input").checked;
 
@@ -230,12 +250,16 @@ function bodyOfVersion() {
 }
 
 async function makeVersion() {
-  const name = find("name").value.trim();
+  const name = nameGiven();
   if (isMaking) return;
   if (!NAME.test(name)) return showName("All files have come. Give the dataset a name to go on.");
   isMaking = true;
   draw();
   try {
+    if ((await lookForName()) && !isOn("next")) {
+      const taken = `All files have come, but ${name} is there already. Choose another name, or tick below what is meant.`;
+      return showName(taken);
+    }
     const answer = await fetch(`${api}/datasets/${encodeURIComponent(name)}/versions`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "Idempotency-Key": `${batch}-${Date.now()}` },
@@ -483,7 +507,11 @@ find("name").addEventListener("input", () => {
   find("name").classList.remove("is-invalid");
   find("name").removeAttribute("aria-invalid");
 });
-find("name").addEventListener("change", pump);
+find("name").addEventListener("change", () => {
+  lookForName().catch(() => {}); // The server's word counts when the version is made.
+  pump();
+});
+find("next")?.addEventListener("change", pump);
 
 const zone = find("drop");
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from millpond.client.commands.lake import name_from
 from millpond.lake.uploads.tables import upload
 from millpond.web.portal import cookie_name
 
@@ -243,6 +244,35 @@ def test_dropped_files_of_one_name_are_both_kept_and_the_name_is_asked_for(visit
     page.keyboard.press("Tab")
     at_version(page, "pair@1")
     assert files_of(portal_site, "pair@1") == {"a.txt": sha256(b"one"), "a (2).txt": sha256(b"two")}
+
+
+def test_a_name_that_is_there_is_taken_only_where_that_is_meant(visitor, portal_site, tmp_path):
+    folder, other = tmp_path / "Süße Läufe", tmp_path / "other.txt"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    other.write_text("b")
+    page = visitor.new_page()
+    page.goto(NEW)
+    page.set_input_files("[data-input=folder]", folder)
+    at_version(page, "susse-laufe@1")
+    assert name_from(folder) == "susse-laufe"
+    page.goto(NEW)
+    page.fill("[data-name]", "susse-laufe")
+    page.set_input_files("[data-input=files]", other)
+    fault = page.locator("[data-name-fault]")
+    expect(fault).to_contain_text("susse-laufe is there already", timeout=WAIT)
+    expect(page.locator("[data-next]")).to_contain_text("make these files its version 2")
+    page.fill("[data-name]", "free")
+    page.keyboard.press("Tab")
+    at_version(page, "free@1")
+    page.goto(NEW)
+    page.fill("[data-name]", "susse-laufe")
+    page.set_input_files("[data-input=files]", other)
+    expect(fault).to_contain_text("susse-laufe is there already", timeout=WAIT)
+    page.check("[data-next] input")
+    at_version(page, "susse-laufe@2")
+    assert files_of(portal_site, "susse-laufe@1") == {"a.txt": sha256(b"a")}
+    assert files_of(portal_site, "susse-laufe@2") == {"other.txt": sha256(b"b")}
 
 
 def test_an_archive_is_unpacked_and_files_are_added(visitor, portal_site, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unicodedata import combining, normalize
 
 import click
 
@@ -20,8 +21,9 @@ def dataset() -> None:
 
 def name_from(source: Path) -> str:
     """Make a dataset's name of a file's or folder's name."""
-    stem = source.resolve().name.split(".")[0].lower()
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in stem)
+    stem = normalize("NFKD", source.resolve().name.split(".")[0].lower()).replace("ß", "ss")
+    letters = (c for c in stem if not combining(c))
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in letters)
     return kept.strip("-_")[:80] or "data"
 
 
