@@ -168,3 +168,21 @@ def test_the_log_of_a_run_follows_all_running_tasks_and_is_read_back_searched_an
 def files() -> list[tuple[int, str]]:
     """Give partitions and their files, which are ordered by name."""
     return list(enumerate(sorted(f"{number}.txt" for number in range(12))))
+
+
+@pytest.mark.slow
+def test_a_filled_form_is_there_again_after_looking_elsewhere(shots, client):
+    token = client.tokens.make("browser").text
+    with shots.browse() as browser:
+        page = shots.open_context(browser, client.url, token).new_page()
+        page.goto(f"{client.url}/projects/lakes/pipelines/slow/run")
+        page.locator("#field-inputs-files").fill("no-such")
+        page.get_by_role("button", name="Start the run").click()
+        expect(page.locator("#field-inputs-files-fault")).to_be_visible()
+        page.locator("#field-inputs-files").fill("texts@1")
+        page.get_by_role("link", name="Bring in new data").click()
+        page.wait_for_url("**/datasets/new")
+        page.go_back()
+        expect(page.locator("#field-inputs-files")).to_have_value("texts@1")
+        page.reload()
+        expect(page.locator("#field-inputs-files")).to_have_value("texts@1")
