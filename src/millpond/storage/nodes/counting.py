@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from millpond.storage.database import Transaction
+from millpond.storage.nodes import store
 from millpond.storage.nodes.ledger import Ledger
+from millpond.storage.nodes.values import COPIES
 
 _SECONDS = 60.0
 
@@ -39,7 +41,6 @@ class CopyCount:
         with self._lock:
             if self._known is not None and now - self._known[0] < _SECONDS:
                 return self._known[1]
-            health = self._ledger.health(tx)
-            found = Copies(health.at_risk, health.missing)
+            found = Copies(*store.count_few(tx, self._ledger.standing(tx).living, COPIES))
             self._known = (now, found)
             return found

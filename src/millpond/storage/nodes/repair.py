@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 
-from millpond.ground.errors import ConflictError, InvalidError, MillpondError, NotFoundError
+from millpond.ground.errors import InvalidError, MillpondError, NotFoundError
 from millpond.storage.database import Transaction
 from millpond.storage.nodes import rules, store
 from millpond.storage.nodes.ledger import Standing
@@ -29,6 +29,34 @@ _SCAN_SECONDS = 3600.0
 _PROBE_BYTES = 64 << 10
 _STRANGE_MOST = 100_000  # Of what nobody knows, a day: a node that lies must not fill the database.
 _STOP_SECONDS = 30.0
+_LONG_SECONDS, _SHARE = 0.2, 100
+
+
+class _Look:
+    """A look at all digests in their order, page by page, for what has too few copies.
+
+    What has one copy only comes first, then what only lacks one because a node is being emptied.
+    """
+
+    def __init__(self, nodes: tuple[frozenset[str], frozenset[str]], at: float) -> None:
+        self.nodes, self.at = nodes, at
+        self.failed = 0
+        self._after = ""
+        living, kept = nodes
+        self._left = [living] if living == kept else [living, kept]
+
+    @property
+    def is_over(self) -> bool:
+        return not self._left
+
+    def take(self, tx: Transaction) -> dict[str, int]:
+        """Give digest and size of the next ones."""
+        few = store.list_few(tx, self.nodes[0], self._left[0], COPIES, self._after, _BATCH)
+        self._after = few[-1] if few else ""
+        if len(few) < _BATCH:
+            self._after = ""
+            self._left.pop(0)
+        return store.sizes_of(tx, few, ["live"])
 
 
 class Repairer:
@@ -47,6 +75,8 @@ class Repairer:
         # What the last complete look at all digests saw; another look is due when it changes.
         self._seen: tuple[frozenset[str], frozenset[str]] | None = None
         self._seen_at = 0.0
+        self._look: _Look | None = None
+        self._surplus_at = 0.0
         objects.reader.on_bad = self.wake
 
     def start(self) -> None:
@@ -63,7 +93,7 @@ class Repairer:
 
     def wake(self) -> None:
         """Look at all digests soon: something is known to be wrong."""
-        self._seen = None
+        self._look_again()
         self._waking.set()
 
     def work_once(self) -> int:
@@ -128,18 +158,22 @@ class Repairer:
             log.warning("%s holds very much that nobody knows; some was not looked at", place.node)
         self._database.change(lambda tx: store.update_place(tx, place.node, inventory_at=started))
         if is_changed:
-            self._seen = None
+            self._look_again()
 
     # Copies ----------------------------------------------------------------------------------
 
     def _look_at_bad(self) -> None:
-        standing = self._standing()
-        places = {place.node: place for place in standing.up}
-        bad = self._database.read(lambda tx: store.replicas_in(tx, "bad", limit=_BATCH))
-        for digest, node in bad:
-            if node in places:
+        for place in self._standing().up:
+            for digest in self._in_state("bad", place):
                 with suppress(MillpondError):
-                    self._judge(places[node], digest)
+                    self._judge(place, digest)
+
+    def _in_state(self, state: str, place: Place) -> list[str]:
+        """Give some copies on one node: what cannot be done there does not keep the others."""
+        found = self._database.read(
+            lambda tx: store.replicas_in(tx, state, node=place.node, limit=_BATCH)
+        )
+        return [digest for digest, _ in found]
 
     def _judge(self, place: Place, digest: str) -> None:
         """Let a node hash a suspicious file; forget the copy when it is not good."""
@@ -150,7 +184,7 @@ class Repairer:
         else:
             log.warning("The copy of %s on %s is damaged or gone", digest, place.node)
             self._database.change(lambda tx: store.drop_replicas(tx, place.node, [digest]))
-            self._seen = None
+            self._look_again()
 
     def _copy_few(self) -> int:
         made = 0
@@ -158,23 +192,32 @@ class Repairer:
             standing = self._standing()
             living = frozenset(standing.living)
             kept = living - {place.node for place in standing.places if place.is_draining}
-            if self._seen == (living, kept) and time.monotonic() - self._seen_at < _SCAN_SECONDS:
+            is_recent = time.monotonic() - self._seen_at < _SCAN_SECONDS
+            if self._seen == (living, kept) and is_recent:
                 break
-            seen_at = time.monotonic()
-            few = self._database.read(
-                lambda tx, living=living, kept=kept: store.list_few(  # type: ignore[misc]
-                    tx, living, kept, COPIES, _BATCH
-                )
-            )
-            planned = self._plan(few, standing)
+            look = self._look
+            if look is None or look.nodes != (living, kept):
+                look = self._look = _Look((living, kept), time.monotonic())
+            planned = self._plan(self._database.read(look.take), standing)
             done = sum(self._pool.map(partial(self._copy, standing), planned))
             made += done
-            if not done:
-                # Nothing more can be done as things stand: when they change it is tried again.
-                if len(planned) == 0:
-                    self._seen, self._seen_at = (living, kept), seen_at
+            look.failed += len(planned) - done
+            if look.is_over:
+                self._end(look)
                 break
+            if planned and not done:
+                break  # The next round goes on behind these, which are tried again after all.
         return made
+
+    def _end(self, look: "_Look") -> None:
+        """Rest when no more can be done as things stand: when they change it is tried again."""
+        if self._look is look:
+            self._look = None
+            if not look.failed:
+                self._seen, self._seen_at = look.nodes, look.at
+
+    def _look_again(self) -> None:
+        self._seen = self._look = None
 
     def _plan(self, few: dict[str, int], standing: Standing) -> list[rules.Repair]:
         copies = self._database.read(lambda tx: store.replicas_of(tx, few))
@@ -234,9 +277,20 @@ class Repairer:
                 store.mark_replica(tx, digest, node, "deleting", "orphan")
 
         self._database.change(mark)
-        for digest in self._database.read(self._find_surplus):
+        for digest in self._list_surplus():
             with suppress(MillpondError):
                 self._mark_surplus(digest)
+
+    def _list_surplus(self) -> list[str]:
+        """Look for it; where that takes long, a small share of the time is spent on it."""
+        began = time.monotonic()
+        if began < self._surplus_at:
+            return []
+        found = self._database.read(self._find_surplus)
+        took = time.monotonic() - began
+        if took > _LONG_SECONDS and len(found) < _BATCH:
+            self._surplus_at = began + took * _SHARE
+        return found
 
     def _find_surplus(self, tx: Transaction) -> list[str]:
         standing = self._ledger.standing(tx)
@@ -257,7 +311,7 @@ class Repairer:
         for node in stay:
             if not self._client.check(self._ledger.target(places[node], "CHECK", digest), digest):
                 self._database.change(lambda tx: store.drop_replicas(tx, node, [digest]))  # noqa: B023 - runs at once.
-                self._seen = None
+                self._look_again()
                 return
         size = self._database.read(lambda tx: store.sizes_of(tx, [digest]))[digest]
         if self._give_the_same([places[node] for node in stay], digest, size):
@@ -289,17 +343,20 @@ class Repairer:
     def _delete_marked(self) -> None:
         standing = self._standing()
         places = {place.node: place for place in standing.places}
-        marked = self._database.read(lambda tx: store.replicas_in(tx, "deleting", limit=_BATCH))
+        marked = [
+            (digest, place.node)
+            for place in standing.places
+            if standing.states[place.node] != "suspect"
+            for digest in self._in_state("deleting", place)
+        ]
 
         def delete(entry: tuple[str, str]) -> tuple[str, str] | None:
             digest, node = entry
             # A node that is away tells at its return what it still holds.
-            if node in places and standing.states[node] != "lost":
+            if standing.states[node] != "lost":
                 try:
                     self._client.delete(self._ledger.target(places[node], "DELETE", digest), digest)
-                except ConflictError:  # It was left again lately; later, if nobody names it.
-                    return None
-                except MillpondError:
+                except MillpondError:  # It may have been left again lately: later, then.
                     return None
             return entry
 

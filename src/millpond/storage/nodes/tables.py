@@ -35,7 +35,8 @@ object_replica = sa.Table(
     sa.Column("node", sa.String(80), primary_key=True),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("checked_at", UtcTime, nullable=False),
-    sa.Index("ix_object_replica_node_state", "node", "state"),
+    # Answers who has how many good copies by itself, in the order of the digests.
+    sa.Index("ix_object_replica_state_digest_node", "state", "digest", "node"),
 )
 
 # The nodes' data disks.
