@@ -12,14 +12,16 @@ import sys
 import threading
 import time
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from millpond.engine.cluster.books import Flight, check_report
 from millpond.engine.cluster.wire import pack_report, read_report
-from millpond.engine.values import Entry, Limits, TaskReport, TaskSpec
+from millpond.engine.values import Entry, Limits, StoredOutput, TaskReport, TaskSpec
 
 CONTRACTS = str(Path(__file__).parents[1] / "contracts")
 sys.path.insert(0, CONTRACTS)
@@ -276,9 +278,14 @@ OUTPUT = {"path": "a", "key": "p/a", "size": 1, "digest": "0" * 64}
         {"started_at": "2026-01-01T00:00:00"},
         {"started_at": 5},
         {"isolated": "yes"},
+        {"is_refused": "yes"},
+        {"started_at": "0001-01-01T00:00:00+14:00"},
+        {"started_at": "9999-12-31T23:59:59-14:00"},
+        {"outputs": [OUTPUT | {"size": 1 << 61}] * 2},
+        {"result": ["x" * 1000] * 1000},
         {"unheard": "of"},
     ],
-    ids=str,
+    ids=lambda facts: str(facts)[:60],
 )
 def test_a_report_of_nonsense_is_none(facts):
     """One that is taken goes into the database; one that breaks its reader keeps others waiting."""
@@ -286,6 +293,25 @@ def test_a_report_of_nonsense_is_none(facts):
     assert read_report(packed(outputs=[OUTPUT])).outputs[0].key == "p/a"
     with pytest.raises(ValueError, match="report"):
         read_report(packed(**facts))
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("b", "p/a"), ("../a", "p/../a"), ("./a", "p/./a"), ("/a", "p//a"), ("", "p/"), ("a", "q/a"),
+        ("a b", "p/a b"), ("\ud800", "p/a"), ("a\0", "p/a"),
+    ],
+)  # fmt: skip
+def test_an_output_lies_where_its_path_says_and_climbs_nowhere(path, key):
+    """Its path becomes a name on the disks of those who take it."""
+    task = TaskSpec("k", "u", "p", Entry("m:f"), "p")
+    flight = Flight("k", "n1", "", "", task.limits, print, print, 0.0, task)
+    report = TaskReport("k", "done", 0, "", datetime.now(UTC), "n1", isolated=True)
+    for good, at in (("a", "p/a"), ("a/b c.txt", "p/a/b=20c.txt"), ("\udcff", "p/=ff")):
+        output = StoredOutput(good, at, 1, "")
+        assert check_report(flight, replace(report, outputs=(output,))) == ""
+    bad = replace(report, outputs=(StoredOutput(path, key, 1, ""),))
+    assert "not the task's" in check_report(flight, bad)
 
 
 @pytest.mark.parametrize(

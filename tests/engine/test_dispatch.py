@@ -393,6 +393,37 @@ def test_a_task_that_its_node_refuses_goes_back_to_the_queue(heard: Heard) -> No
     assert heard.outcomes() == {"a": "done"}
 
 
+def test_a_task_that_is_refused_while_it_is_cancelled_does_not_run_on(heard: Heard) -> None:
+    engine = StillEngine(1)
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "a", "p/u")
+    _, on_done = engine.running.pop("a")  # The engine has heard of its end already.
+    dispatcher.cancel("a")
+    refused = TaskReport("a", "lost", None, "No room.", SystemClock().now(), "still", isolated=True)
+    on_done(replace(refused, is_refused=True))
+    assert heard.outcomes() == {"a": "cancelled"}
+    assert (engine.started, dispatcher.waiting_count()) == (["a"], 0)
+    put(dispatcher, heard, "a", "p/u")  # Of that key there may be another one.
+    assert dispatcher.waiting_count() == 1
+
+
+def test_a_fault_of_the_engine_is_told_to_the_task_that_met_it_and_to_no_other(
+    heard: Heard,
+) -> None:
+    engine, other = StillEngine(1), Heard()
+    dispatcher = Dispatcher(engine)
+    put(dispatcher, heard, "a", "p/u")
+    put(dispatcher, heard, "b", "p/u")
+    engine.refusal = RuntimeError("can't start new thread")
+    engine.end("a")
+    assert heard.outcomes() == {"a": "done", "b": "lost"}
+    assert "can't start new thread" in heard.reports[0].reason
+    engine.refusal = None
+    put(dispatcher, other, "b", "p/u")
+    engine.end("b")
+    assert other.outcomes() == {"b": "done"}
+
+
 def test_what_keeps_tasks_from_ending_is_told(heard: Heard) -> None:
     dispatcher = Dispatcher(StillEngine(1), hindrance=lambda: "one copy only")
     put(dispatcher, heard, "a", "p/u")

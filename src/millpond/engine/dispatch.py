@@ -45,6 +45,7 @@ class _Books:
     queues: dict[tuple[str, str], deque[_Waiting]] = field(default_factory=dict)
     served: dict[str, int] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
+    cancelled: set[str] = field(default_factory=set)  # Of these, what the engine was told to stop.
 
 
 class Dispatcher:
@@ -158,6 +159,8 @@ class Dispatcher:
                     self._remove(who, found)
                     self._books.keys.discard(key)
                     break
+            if found is None and key in self._books.keys:
+                self._books.cancelled.add(key)  # Its node may be refusing it at this moment.
         if found is None:
             self._engine.cancel(key)
             return
@@ -172,7 +175,7 @@ class Dispatcher:
 
         def done(report: TaskReport) -> None:
             with self._lock:
-                self._books.keys.discard(report.key)
+                self._forget(report.key)
             self._pump()
             on_done(report)
 
@@ -217,7 +220,7 @@ class Dispatcher:
 
     def _pump(self) -> None:
         """Start whatever may start now."""
-        refused: list[tuple[_Waiting, str]] = []
+        refused: list[tuple[_Waiting, Outcome, str]] = []
         with self._lock:
             while not self._is_closed and self._books.queues:
                 nodes = self.nodes()
@@ -234,10 +237,14 @@ class Dispatcher:
                     self._books.queues.setdefault(who, deque()).appendleft(waiting)
                     break
                 except MillpondError as fault:
-                    self._books.keys.discard(waiting.task.key)
-                    refused.append((waiting, f"{fault.message} {fault.next_step}"))
-        for each, reason in refused:
-            self._tell(each.on_done, _never_ran(each.task, "failed", reason))
+                    self._forget(waiting.task.key)
+                    refused.append((waiting, "failed", f"{fault.message} {fault.next_step}"))
+                except Exception as fault:  # noqa: BLE001 - one task must not hold up the others.
+                    _log.exception("task %s could not be handed over", waiting.task.key)
+                    self._forget(waiting.task.key)
+                    refused.append((waiting, "lost", f"It could not be handed over: {fault!r}."))
+        for each, outcome, reason in refused:
+            self._tell(each.on_done, _never_ran(each.task, outcome, reason))
 
     def _tell_waiting(self, nodes: list[NodeInfo]) -> str:
         if self._engine.places_itself:
@@ -299,11 +306,13 @@ class Dispatcher:
             with self._lock:
                 self._lately.note(report)
                 self._ahead.end(report)
+                if report.is_refused and key in self._books.cancelled:
+                    report = _never_ran(waiting.task, "cancelled", "It was cancelled.")
                 is_again = report.is_refused and not self._is_closed
                 if is_again:
                     self._books.queues.setdefault(who, deque()).appendleft(waiting)
                 else:
-                    self._books.keys.discard(key)
+                    self._forget(key)
             self._pump()
             if not is_again:
                 waiting.on_done(report)
@@ -317,6 +326,11 @@ class Dispatcher:
         )
         self._ahead.begin(waiting.task, node, waits=waits)
         waiting.on_place(node)
+
+    def _forget(self, key: str) -> None:
+        """Let go of a task that has ended."""
+        self._books.keys.discard(key)
+        self._books.cancelled.discard(key)
 
     def _remove(self, who: tuple[str, str], waiting: _Waiting) -> None:
         queue = self._books.queues[who]

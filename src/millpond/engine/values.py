@@ -270,6 +270,7 @@ class NodeInfo:
 
 
 _PLAIN = re.compile(rb"[A-Za-z0-9._/-]")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]{1,200}")
 _LONGEST_NAME, _LONGEST_KEY = 200, 700
 
 
@@ -279,11 +280,22 @@ def output_key(prefix: str, path: str) -> str:
     Bytes outside of letters, digits and ``._-`` are written ``=`` and two hexadecimal digits.
     A path too long for a folder on disk goes under its sha256.
     """
+    if _PLAIN_PATH.fullmatch(path):  # Most are.
+        return f"{prefix.rstrip('/')}/{path}"
     raw = path.encode("utf-8", "surrogateescape")
     name = "".join(chr(c) if _PLAIN.match(bytes((c,))) else f"={c:02x}" for c in raw)
     if len(name) > _LONGEST_KEY or any(len(part) > _LONGEST_NAME for part in name.split("/")):
         name = f"=long/{hashlib.sha256(raw).hexdigest()}"
     return f"{prefix.rstrip('/')}/{name}"
+
+
+def is_own_output(prefix: str, output: StoredOutput) -> bool:
+    """Tell whether an output of a task's prefix lies where its path says, and climbs nowhere."""
+    try:
+        key = output_key(prefix, output.path)
+    except UnicodeEncodeError:  # No name on a disk reads so.
+        return False
+    return output.key == key and not any(part in ("", ".", "..") for part in output.path.split("/"))
 
 
 def log_key(prefix: str, sequence: int) -> str:

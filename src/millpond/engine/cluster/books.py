@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from millpond.engine.port import OnDone, OnProgress
-from millpond.engine.values import Limits, NodeInfo, TaskProgress, TaskReport, TaskSpec
+from millpond.engine.values import (
+    Limits,
+    NodeInfo,
+    TaskProgress,
+    TaskReport,
+    TaskSpec,
+    is_own_output,
+)
 
 _ENDED_MOST = 20_000
 _STRANGER_SECONDS = 300.0
@@ -256,8 +263,8 @@ def check_report(flight: Flight, report: TaskReport) -> str:
     """Say what is wrong with a report: a node speaks for its own task and its prefix only."""
     if report.key != flight.key or report.node != flight.node:
         return "it is another task's"
-    lead = "" if flight.task is None else f"{flight.task.output_prefix.rstrip('/')}/"
-    if any(not each.key.startswith(lead) or each.size < 0 for each in report.outputs):
+    task = flight.task
+    if task and not all(is_own_output(task.output_prefix, each) for each in report.outputs):
         return "it names outputs that are not the task's"
     return ""
 

@@ -10,7 +10,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, get_args
 
-from millpond.engine.values import Outcome, StoredOutput, TaskReport, TaskSpec
+from millpond.engine.values import (
+    RESULT_BYTES_MOST,
+    Outcome,
+    StoredOutput,
+    TaskReport,
+    TaskSpec,
+)
 
 PREFIX = "millpond"
 """First element of every key in Dask: it keeps statistics for each first element for ever."""
@@ -18,6 +24,8 @@ PREFIX = "millpond"
 _LEVEL = 1
 _REPORT_BYTES_MOST = 256 << 20
 _REASON_MOST, _NUMBER_MOST, _CODE_MOST = 1 << 16, 1 << 62, 1 << 31
+_YEAR_FIRST, _YEAR_LAST = 2000, 2999  # Databases and pages know no year 10,000.
+_RESULT_MOST = 6 * RESULT_BYTES_MOST  # Written so, a character may take six.
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,10 @@ def read_report(data: bytes) -> TaskReport:
                 "left_out": tuple(facts["left_out"]),
             }
         )
+        if not _is_sound(report):
+            raise ValueError("the report holds what cannot be")
     except (zlib.error, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise ValueError(f"the report cannot be read: {fault}") from fault
-    if not _is_sound(report):
-        raise ValueError("the report holds what cannot be")
     return report
 
 
@@ -98,7 +106,12 @@ def _is_sound(report: TaskReport) -> bool:
         and type(code) is int
         and abs(code) < _CODE_MOST
         and report.started_at.tzinfo is not None
-        and all(type(each) is bool for each in (report.isolated, report.needed_fresh))
+        and _YEAR_FIRST <= report.started_at.year <= _YEAR_LAST
+        and all(
+            type(each) is bool for each in (report.isolated, report.needed_fresh, report.is_refused)
+        )
+        and len(json.dumps(report.result)) <= _RESULT_MOST
+        and sum(each.size for each in outputs) < _NUMBER_MOST
     )
 
 

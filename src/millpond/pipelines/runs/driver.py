@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from millpond.engine.values import TaskProgress, TaskReport
+from millpond.engine.values import TaskProgress, TaskReport, is_own_output
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 from millpond.jobs.port import Lease, LeaseLostError, StoppingError
 from millpond.pipelines.port import PipelineTools
@@ -269,8 +269,8 @@ class Driver:
         """Count a report as lost that names what lies outside of its attempt's own prefix."""
         _, step, partition, attempt = report.key.split("/")
         run, tried = self._loaded.run, Try(step, int(partition), int(attempt))
-        lead = f"{task_prefix(run.project_id, run.id, tried)}/"
-        if all(each.key.startswith(lead) for each in report.outputs):
+        prefix = task_prefix(run.project_id, run.id, tried)
+        if all(is_own_output(prefix, each) for each in report.outputs):
             return report
         return never_ran(report.key, "lost", "Its node told of outputs that are not the task's.")
 
