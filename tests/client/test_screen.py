@@ -11,6 +11,7 @@ from millpond.client import screen
 from millpond.client.progress import Progress
 from millpond.ground.errors import Fault, InvalidError, NotFoundError
 from millpond.lake.values import DatasetVersion
+from millpond.web.words import write_size
 
 VERSION = DatasetVersion(
     "v", "d", 2, "ff", "files", 1, 5, "k", "upload", datetime(2026, 5, 1, tzinfo=UTC), "ann"
@@ -49,10 +50,10 @@ def test_small_amounts_are_less_than_the_least_but_not_naught(
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (1 << 50, "1024.0 TiB")],
+    [(0, "0 B"), (999, "999 B"), (1536, "1.5 kB"), (1 << 30, "1.1 GB"), (3e18, "3000 PB")],
 )
 def test_sizes(size: int, text: str) -> None:
-    assert screen.size_text(size) == text
+    assert screen.size_text(size) == write_size(size) == text  # As the pages have it.
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,15 @@
+import re
+import shutil
+
 from millpond.ground.findings import look_at_folder
+from millpond.ground.units import size_text
 
 
 def test_a_folder_is_looked_at_also_before_it_is_made(tmp_path):
     found = {one.name: one for one in look_at_folder(tmp_path / "not" / "yet")}
-    assert "free for" in found["disk"].meaning
+    free = shutil.disk_usage(tmp_path).free
+    unit = size_text(free).split()[1]
+    assert re.match(rf"[0-9.]+ {unit} free for ", found["disk"].meaning)
     assert found["data folder"].state == "ok"
 
 

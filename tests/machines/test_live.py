@@ -125,9 +125,9 @@ def test_a_line_tells_what_a_task_takes_and_whose_it_is() -> None:
     owner = TaskOwner("birds", "run_1", "score@3", "score", 4, "ana")
     assert (
         text_of_task(NodeTask("k", NOW, owner))
-        == "birds/run_1, score@3, score 4, by ana: 1.50 cores, 3.0 MiB of 4.0 MiB"
+        == "birds/run_1, score@3, score 4, by ana: 1.50 cores, 3.1 MB of 4.2 MB"
     )
     cutting = replace(owner, partition=-1)
     assert "score splitting, by ana: -" in text_of_task(NodeTask("k", None, cutting))
     bare = replace(NOW, cpu_cores=None, memory_limit_bytes=0)
-    assert text_of_task(NodeTask("k", bare, None)) == "k: 3.0 MiB"
+    assert text_of_task(NodeTask("k", bare, None)) == "k: 3.1 MB"

@@ -106,7 +106,7 @@ def test_what_runs_is_shown_with_what_it_takes(
     monkeypatch.setenv("MILLPOND_TOKEN", portal_site.token("editor"))
     monkeypatch.setenv("MILLPOND_CONFIG", str(tmp_path / "none.toml"))
     listed = CliRunner().invoke(cli, ["run", "tasks", run.id, "-p", "birds"])
-    assert re.search(r"[\d.]+ cores, [\d.]+ MiB of 256.0 MiB", listed.output), listed.output
+    assert re.search(r"[\d.]+ cores, [\d.]+ MB of 268 MB", listed.output), listed.output
     monkeypatch.setenv("MILLPOND_TOKEN", portal_site.token("root"))
     shown = CliRunner().invoke(cli, ["monitor", "local"])
     line = rf"Runs there now: birds/{run.id}, lakes@1, look \d, by editor: [\d.]+ cores, "

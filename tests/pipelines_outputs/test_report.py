@@ -86,7 +86,7 @@ def test_says_what_ran_and_on_what(page_of, table, keep_rows):
         "min_score".replace("_", " "),
         "magika==1.0.3",
     )
-    for each in (*told, "3.11.7", "run_1", "succeeded", "90.0 MiB", "predictions.csv"):
+    for each in (*told, "3.11.7", "run_1", "succeeded", "94.4 MB", "predictions.csv"):
         assert each in words, each
 
 

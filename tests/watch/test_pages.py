@@ -101,7 +101,7 @@ def test_the_command_shows_curves(measured: Any, monkeypatch: pytest.MonkeyPatch
     assert whole.exit_code == 0, whole.output
     (line,) = [line for line in whole.output.splitlines() if line.startswith("node-1")]
     assert "50%" in line
-    assert "7.5 GiB of 29.8 GiB" in line
+    assert "8.0 GB of 32.0 GB" in line
     one = run(cli, ["monitor", "node-1", "--since", "15m"])
     assert "disk:/data:2:written" in one.output
     told = json.loads(run(cli, ["monitor", "--json"]).output)

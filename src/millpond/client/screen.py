@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from millpond.client.progress import OnProgress, Progress, ignore
+from millpond.ground import units
 from millpond.ground.errors import InvalidError, MillpondError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 Column = tuple[str, Callable[[Any], object]]
 
 _BAR_AFTER_SECONDS = 0.5
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def to_json(value: object) -> Any:
@@ -94,12 +94,8 @@ def harmless(text: str, keep: str = "") -> str:
 
 
 def size_text(size: float) -> str:
-    """Write a number of bytes in the unit that fits."""
-    for unit in _UNITS:
-        if size < 1024 or unit == _UNITS[-1]:  # noqa: PLR2004 - the step between the units.
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError
+    """Write a number of bytes as the pages do."""
+    return units.size_text(size)
 
 
 def amount_text(value: float, places: int = 3) -> str:

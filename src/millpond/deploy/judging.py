@@ -9,6 +9,7 @@ from millpond.deploy.background import tell_start
 from millpond.deploy.facts import Facts, numbers
 from millpond.deploy.places import NODE_FOLDER, PREFIX
 from millpond.deploy.units import digest_of_unit, worker_unit
+from millpond.ground.units import size_text
 
 State = Literal["fine", "due", "warning", "refused"]
 
@@ -21,7 +22,6 @@ DISK_BYTES = 200_000_000
 MEMORY_BYTES = 900_000_000
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._@+/-]*")
 _PYTHONS = ("python3.13", "python3.12", "python3.11", "python3")
-_GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ def judge_system(facts: Facts, wanted: Wanted) -> Verdict:
         )  # fmt: skip
     if 0 < facts.memory_bytes < MEMORY_BYTES:
         return Verdict(
-            "refused", f"{title} has {facts.memory_bytes >> 20} MiB of memory",
+            "refused", f"{title} has {size_text(facts.memory_bytes)} of memory",
             "Use a machine with at least 1 GB.",
         )  # fmt: skip
-    return Verdict("fine", f"{title}, {facts.cores} cores, {facts.memory_bytes / _GIB:.1f} GiB")
+    return Verdict("fine", f"{title}, {facts.cores} cores, {size_text(facts.memory_bytes)}")
 
 
 def judge_clock(facts: Facts, wanted: Wanted) -> Verdict:
@@ -118,15 +118,15 @@ def judge_room(facts: Facts, wanted: Wanted) -> Verdict:
     if wanted.data_disk:
         needed["disk"] = (wanted.data_disk, DISK_BYTES)
     short = [
-        f"{place} has {facts.free_bytes.get(name, 0) / 1e9:.1f} GB free, {least / 1e9:.1f} needed"
+        f"{place} has {size_text(facts.free_bytes.get(name, 0))} free, {size_text(least)} needed"
         for name, (place, least) in needed.items()
         if facts.free_bytes.get(name, 0) < least
     ]
     if short:
         return Verdict("refused", "; ".join(short), "Make room there, or take a larger disk.")
-    shown = facts.free_bytes.get("node", 0) / 1e9
-    more = f", {facts.free_bytes.get('disk', 0) / 1e9:.1f} GB for data" if wanted.data_disk else ""
-    return Verdict("fine", f"{shown:.1f} GB free{more}")
+    shown, disk = (size_text(facts.free_bytes.get(name, 0)) for name in ("node", "disk"))
+    more = f", {disk} for data" if wanted.data_disk else ""
+    return Verdict("fine", f"{shown} free{more}")
 
 
 def judge_owner(facts: Facts, wanted: Wanted) -> Verdict:
@@ -234,7 +234,7 @@ def judge_millpond(facts: Facts, wanted: Wanted) -> Verdict:
     """Look whether this very Millpond is installed."""
     if wanted.kit and wanted.kit in facts.installed:
         return Verdict("fine", f"{PREFIX}/{wanted.kit}")
-    size = f", {wanted.kit_bytes / 1e6:.0f} MB" if wanted.kit_bytes else ""
+    size = f", {size_text(wanted.kit_bytes)}" if wanted.kit_bytes else ""
     return Verdict("due", f"Millpond {wanted.version} into {PREFIX}/{wanted.kit}{size}")
 
 

@@ -27,6 +27,7 @@ from millpond.deploy.locks import hashes_of, name_of, read_lock, unconditional, 
 from millpond.deploy.packing import lock_text, make_wheel, version_in
 from millpond.deploy.target import digest_of
 from millpond.ground.errors import ConflictError, InvalidError, MillpondError
+from millpond.ground.units import size_text
 from millpond.ground.versions import code_version, is_checkout
 
 MACHINES = ("x86_64", "aarch64")
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for machine, python in kinds:
             house.gather(machine, python)
             kit = house.kit(machine, python)
-            print(f"{machine}-{python}: {len(kit.files)} files, {kit.total_bytes >> 20} MiB")  # noqa: T201 - the same.
+            print(f"{machine}-{python}: {len(kit.files)} files, {size_text(kit.total_bytes)}")  # noqa: T201 - the same.
         print(f"Debian packages: {found or 'none, since apt is not here'}")  # noqa: T201 - the same.
     except MillpondError as fault:
         print(f"{fault.message}\n{fault.next_step}", file=sys.stderr)  # noqa: T201 - the same.

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from millpond.ground.units import size_text
+
 _DISK_LEAST_BYTES = 5 << 30
 _NETWORK_DISKS = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "lustre", "glusterfs"}
 
@@ -32,7 +34,7 @@ def look_at_folder(folder: Path) -> Iterator[Finding]:
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     free = shutil.disk_usage(there).free
     kind = _kind_of_disk(there)
-    text = f"{free / (1 << 30):,.1f} GiB free for {folder}" + (f" ({kind})" if kind else "")
+    text = f"{size_text(free)} free for {folder}" + (f" ({kind})" if kind else "")
     if free < _DISK_LEAST_BYTES:
         yield Finding("disk", "warning", text, "Free some space, or use --data on another disk.")
     else:

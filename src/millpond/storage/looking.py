@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from millpond.ground.errors import MillpondError
 from millpond.ground.findings import Finding
+from millpond.ground.units import size_text
 from millpond.storage.claims import ATOMIC, UNTRIED
 from millpond.storage.database import Transaction
 from millpond.storage.moving.home import find_old
@@ -87,7 +88,7 @@ def _copies(health: StoreHealth) -> Iterator[Finding]:
     else:
         up = sum(1 for _, state in health.places if state == "up")
         free = sum(place.free_bytes for place, state in health.places if state == "up")
-        text = f"two of everything; {up} of {len(health.places)} nodes up, {free >> 30:,} GiB free"
+        text = f"two of everything; {up} of {len(health.places)} nodes up, {size_text(free)} free"
         yield Finding("copies", "ok", text)
 
 

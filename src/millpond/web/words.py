@@ -5,20 +5,15 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
+from millpond.ground.units import size_text
+
 NOTHING = "\N{EN DASH}"
-_SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def write_size(count: float | None) -> str:
     """Write bytes in units of a thousand: ``1.5 MB``; a dash for None."""
-    if count is None:
-        return NOTHING
-    value, unit = float(count), 0
-    while abs(value) >= 999.5 and unit < len(_SIZES) - 1:  # noqa: PLR2004 - 1000 when rounded.
-        value, unit = value / 1000, unit + 1
-    shown = f"{value:.0f}" if unit == 0 or value >= 100 else f"{value:.1f}"  # noqa: PLR2004
-    return f"{shown} {_SIZES[unit]}"
+    return NOTHING if count is None else size_text(count)
 
 
 def write_number(value: float | None) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from millpond.ground.units import size_text
 from millpond.pipelines.outputs.plots import number, plot, text
 from millpond.pipelines.outputs.style import STYLE
 from millpond.pipelines.outputs.values import OutputFile, RunFacts, StepFacts
@@ -150,7 +151,7 @@ def _steps(steps: tuple[StepFacts, ...]) -> str:
             f'<meter max="{longest:.3f}" value="{step.wall_seconds:.3f}"></meter>'
             f" {step.wall_seconds:,.1f} s",
             f"{step.cpu_seconds:,.1f} s",
-            _bytes(step.memory_peak_bytes) if step.memory_peak_bytes else "not measured",
+            size_text(step.memory_peak_bytes) if step.memory_peak_bytes else "not measured",
         )
         for step in steps
     )
@@ -195,7 +196,7 @@ def _facts(title: str, facts: dict[str, Any], empty: str, after: str = "") -> st
 
 def _files(files: list[OutputFile]) -> str:
     rows = "".join(
-        _row(text(each.path), _bytes(each.size), f"<code>{each.digest[:16]}…</code>")
+        _row(text(each.path), size_text(each.size), f"<code>{each.digest[:16]}…</code>")
         for each in files[:_FILES_SHOWN]
     )
     more = len(files) - _FILES_SHOWN
@@ -233,15 +234,7 @@ def _scalar(value: Any, key: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return _bytes(value) if key.endswith("_bytes") else number(value)
+        return size_text(value) if key.endswith("_bytes") else number(value)
     if _MOMENT.match(str(value)):
         return text(f"{value[:10]} {value[11:19]} UTC")
     return f"<code>{text(value)}</code>" if "digest" in key else text(value)
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:  # noqa: PLR2004 - the step between two units.
-            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
-        size /= 1024
-    return f"{size:,.1f} TiB"

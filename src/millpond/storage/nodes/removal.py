@@ -1,5 +1,6 @@
 """When a node goes for good: what would be lost with its disk, and how it is forgotten."""
 
+from millpond.ground.units import size_text
 from millpond.storage.database import Transaction
 from millpond.storage.nodes import store
 from millpond.storage.nodes.values import COPIES, Pace
@@ -17,7 +18,7 @@ def why_not_removed(tx: Transaction, name: str) -> str:
     if not count:
         return ""
     return (
-        f"{count:,} objects on it ({size / (1 << 20):,.0f} MiB) have fewer than {COPIES} copies"
+        f"{count:,} objects on it ({size_text(size)}) have fewer than {COPIES} copies"
         " on other nodes."
     )
 
