@@ -54,6 +54,16 @@ function failed(event) {
   if (!event.target.closest?.("[data-live]")) say(text || "The server did not answer. Try again.", true);
 }
 
+// On a narrow screen the menu of a project scrolls: where one is shall be seen.
+function showWhere() {
+  const menu = document.querySelector(".project-nav");
+  const here = menu?.querySelector("[aria-current]");
+  if (!here) return;
+  const [whole, part] = [menu.getBoundingClientRect(), here.getBoundingClientRect()];
+  menu.scrollLeft += part.left + part.width / 2 - whole.left - whole.width / 2;
+}
+
+showWhere();
 document.addEventListener("click", copyText);
 document.addEventListener("htmx:responseError", failed);
 document.addEventListener("htmx:sendError", (event) => {

@@ -171,6 +171,18 @@ def files() -> list[tuple[int, str]]:
 
 
 @pytest.mark.slow
+def test_on_a_narrow_screen_the_menu_shows_where_one_is(shots, client):
+    token = client.tokens.make("browser").text
+    with shots.browse() as browser:
+        page = shots.open_context(browser, client.url, token, width=360).new_page()
+        for path in ("", "/runs", "/secrets"):
+            page.goto(f"{client.url}/projects/lakes{path}")
+            page.wait_for_load_state("load")
+            place = page.locator(".project-nav [aria-current]").bounding_box()
+            assert 0 <= place["x"] <= 360 - place["width"], path
+
+
+@pytest.mark.slow
 def test_a_filled_form_is_there_again_after_looking_elsewhere(shots, client):
     token = client.tokens.make("browser").text
     with shots.browse() as browser:

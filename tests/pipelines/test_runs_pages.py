@@ -200,6 +200,27 @@ def test_a_live_run_is_followed_by_parts_that_stop_when_it_ends(lakes):
         assert http.post(f"{AT}/{run.id}/cancel").status_code == 409
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_waits_for_a_slot_is_not_listed_as_running(lakes, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(9):
+        (folder / f"{number}.txt").write_text("x")
+    data = lakes.client.datasets.push(folder, "many").version.address
+    run = lakes.client.runs.start(lakes.address, {"files": data}, {"pause": 600.0})
+    told = None
+    with lakes.site.browser("viewer") as http:
+        while not told:
+            text = http.get(f"{AT}/{run.id}/now").text
+            told = re.search(r"Running now (\d+) tasks? on local: .* All 9 (\d+) more", words(text))
+    running, waiting = map(int, told.groups())
+    assert running + waiting == 9
+    assert text.count('<th scope="row"') == running
+    lakes.client.runs.cancel(run.id)
+    lakes.client.runs.wait(run.id)
+
+
 def test_again_leads_to_a_new_run_of_the_same(lakes):
     run = lakes.run()
     with lakes.site.browser("editor") as http:

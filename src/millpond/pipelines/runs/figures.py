@@ -12,7 +12,7 @@ from millpond.pipelines.runs.values import Try
 from millpond.pipelines.values import RUN_ENDED, Run, Task
 from millpond.storage.database import Transaction
 
-_SHOWN = 12
+_SHOWN, _READ = 12, 200
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,17 @@ class Busy:
     """What runs of a run now.
 
     Attributes:
-        tasks: some of those that run.
-        count: how many run, as the run itself counts them.
+        tasks: some of those that machines have told of.
+        told: how many machines have told of: they are in a sandbox.
+        untold: how many more the run has given away: they wait there, or have only just begun.
         nodes: names of the machines that they are on, as far as these have told.
         cpu_cores: that all of them keep busy.
         memory_bytes: of all of them.
     """
 
     tasks: Sequence[Task]
-    count: int
+    told: int
+    untold: int
     nodes: Sequence[str]
     cpu_cores: float
     memory_bytes: int
@@ -79,13 +81,16 @@ def see_busy(
 ) -> Busy:
     """Tell what runs of a run that goes on; ``counts`` are its tasks by step and state."""
     found = actions.list_tasks(
-        tx, actor, run.project_id, run.id, state="running", limit=_SHOWN
+        tx, actor, run.project_id, run.id, state="running", limit=_READ
     ).items
     told = _by_key(run.id, live)
     now = [each[0] for each in told.values()]  # Each task once, whoever else speaks of it.
+    given = sum(each.get("running", 0) for each in counts.values())
+    seen = (_with(task, told.get(_key_of(task, run.id), ())) for task in found)
     return Busy(
-        tasks=[_with(task, told.get(_key_of(task, run.id), ())) for task in found],
-        count=sum(each.get("running", 0) for each in counts.values()),
+        tasks=[task for task in seen if task.now is not None][:_SHOWN],
+        told=len(now),
+        untold=max(0, given - len(now)),
         nodes=sorted({each.node for each in now}),
         cpu_cores=sum(each.cpu_cores or 0.0 for each in now),
         memory_bytes=sum(each.memory_bytes for each in now),
