@@ -24,6 +24,7 @@ from millpond.storage.nodes.client import NodeClient, NodeSilentError, split_bat
 from millpond.storage.nodes.disk import EPOCH_SLACK, NodeDisk
 from millpond.storage.nodes.mount import DiskGoneError, NoSpaceError
 from millpond.storage.nodes.receipts import ReceiptChecker, ReceiptSigner
+from millpond.storage.nodes.scrubbing import Scrubbed, Scrubber
 from millpond.storage.nodes.values import Target, Waits
 
 
@@ -306,3 +307,37 @@ def test_a_cache_keeps_nothing_that_its_disk_took_in_part(tmp_path):
         filling.end()
     assert cache.open(digest_of(data)) is None
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_large_object_is_waited_for_while_a_node_reads_it_through(nodes):
+    nodes.add("n2")
+    client = NodeClient(nodes.host, Waits(connect=1.0, answer=5.0, flush=0.01))
+    data = os.urandom(48 << 20)
+    digest, size = digest_of(data), len(data)
+    nodes.nodes["n1"].disk.put(data)
+    check, push = (nodes.target("n1", method, digest) for method in ("CHECK", "PUSH"))
+    onward = nodes.target("n2", "PUT", digest)
+    try:
+        with pytest.raises(NodeSilentError, match="timed out"):
+            client.check(check, digest)
+        assert client.check(check, digest, size)
+        assert client.push(push, digest, onward, size).objects == ((digest, size),)
+    finally:
+        client.close()
+
+
+def test_a_disk_is_read_through_once_from_wherever_it_begins(
+    tmp_path, nodes_authority, data_nodes_module
+):
+    nodes = data_nodes_module.DataNodes(tmp_path, nodes_authority)
+    nodes.prepare("n1")
+    disk = data_nodes_module.open_disk(tmp_path / "n1", "n1")
+    disk.put_many([os.urandom(10) for _ in range(300)])
+    rotten = [each.digest for each in disk.inventory()][::100]
+    for digest in rotten:
+        nodes.file("n1", digest).write_bytes(b"rotten")
+    scrubber = Scrubber(disk, least_bytes_per_second=1 << 40)
+    assert scrubber.work_once() == Scrubbed(300, 3)
+    for _ in range(5):
+        assert scrubber.work_once() == Scrubbed(297, 0)
+    assert len(list((tmp_path / "n1/disk/bad").iterdir())) == 3

@@ -47,6 +47,7 @@ _ANSWER_BYTES = 4 << 20
 """No receipt is longer; more is a node that wants to fill the caller's memory."""
 _LINE_BYTES = 100
 _RECEIPT_SECONDS, _FLUSHED_A_SECOND = 10.0, 20 << 20
+_WORKED_A_SECOND = 4 << 20  # What a node reads through or sends on, at the least.
 _LINE = struct.Struct(">I")
 _FAULTS: dict[int, type[MillpondError]] = {
     fault.status: fault
@@ -156,23 +157,24 @@ class NodeClient:
         """
         self._ask("DELETE", target, digest)
 
-    def check(self, target: Target, digest: str) -> bool:
-        """Let the node hash its file anew; False when it is damaged or missing."""
+    def check(self, target: Target, digest: str, size: int = 0) -> bool:
+        """Let the node hash its file of so many bytes anew; False when it is damaged or missing."""
         try:
-            self._ask("POST", target, f"{digest}/check")
+            self._ask("POST", target, f"{digest}/check", self._work_seconds(size))
         except NotFoundError:
             return False
         return True
 
-    def push(self, target: Target, digest: str, onward: Target) -> Receipt:
-        """Let the node send its copy to another node; give that one's receipt.
+    def push(self, target: Target, digest: str, onward: Target, size: int = 0) -> Receipt:
+        """Let the node send its copy of so many bytes to another node; give that one's receipt.
 
         Raises:
             NotFoundError: the node has no good copy; a damaged one is set aside.
             NodeSilentError: one of the two does not answer.
         """
         said = {"node": onward.node, "url": onward.url, "token": onward.token}
-        return _receipt(onward, self._ask("POST", target, f"{digest}/push", json=said))
+        wait = self._work_seconds(size)
+        return _receipt(onward, self._ask("POST", target, f"{digest}/push", wait, json=said))
 
     def inventory(self, target: Target, after: str = "") -> Iterator[Held]:
         """Give all that lies on the node, in the order of the digests."""
@@ -203,6 +205,10 @@ class NodeClient:
             self._silent.pop(target.node, None)
             _check(target, answer)
             return _read(target, answer)
+
+    def _work_seconds(self, size: int) -> float:
+        """A node that reads through a large object says nothing before it has done so."""
+        return self._waits.flush + size / _WORKED_A_SECOND
 
     def _options(
         self, target: Target, headers: dict[str, str], wait: float | None = None

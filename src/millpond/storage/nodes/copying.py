@@ -144,7 +144,7 @@ class Copier:
             onward = self._ledger.target(place, "PUT", digest, size)
             source = self._ledger.target(places[holder], "PUSH", digest)
             try:
-                receipt = self._client.push(source, digest, onward)
+                receipt = self._client.push(source, digest, onward, size)
                 found.append(self._verified(receipt, {digest: size}))
             except MillpondError:
                 continue

@@ -19,6 +19,7 @@ from millpond.ground.errors import InvalidError, MillpondError, NotFoundError
 from millpond.storage.database import Transaction
 from millpond.storage.nodes import rules, store
 from millpond.storage.nodes.ledger import Standing
+from millpond.storage.nodes.looks import Look
 from millpond.storage.nodes.replicated import NodeStore
 from millpond.storage.nodes.values import COPIES, Held, Place
 
@@ -30,33 +31,6 @@ _PROBE_BYTES = 64 << 10
 _STRANGE_MOST = 100_000  # Of what nobody knows, a day: a node that lies must not fill the database.
 _STOP_SECONDS = 30.0
 _LONG_SECONDS, _SHARE = 0.2, 100
-
-
-class _Look:
-    """A look at all digests in their order, page by page, for what has too few copies.
-
-    What has one copy only comes first, then what only lacks one because a node is being emptied.
-    """
-
-    def __init__(self, nodes: tuple[frozenset[str], frozenset[str]], at: float) -> None:
-        self.nodes, self.at = nodes, at
-        self.failed = 0
-        self._after = ""
-        living, kept = nodes
-        self._left = [living] if living == kept else [living, kept]
-
-    @property
-    def is_over(self) -> bool:
-        return not self._left
-
-    def take(self, tx: Transaction) -> dict[str, int]:
-        """Give digest and size of the next ones."""
-        few = store.list_few(tx, self.nodes[0], self._left[0], COPIES, self._after, _BATCH)
-        self._after = few[-1] if few else ""
-        if len(few) < _BATCH:
-            self._after = ""
-            self._left.pop(0)
-        return store.sizes_of(tx, few, ["live"])
 
 
 class Repairer:
@@ -75,7 +49,7 @@ class Repairer:
         # What the last complete look at all digests saw; another look is due when it changes.
         self._seen: tuple[frozenset[str], frozenset[str]] | None = None
         self._seen_at = 0.0
-        self._look: _Look | None = None
+        self._look: Look | None = None
         self._surplus_at = 0.0
         objects.reader.on_bad = self.wake
 
@@ -177,7 +151,7 @@ class Repairer:
 
     def _judge(self, place: Place, digest: str) -> None:
         """Let a node hash a suspicious file; forget the copy when it is not good."""
-        if self._client.check(self._ledger.target(place, "CHECK", digest), digest):
+        if self._is_sound(place, digest, self._size_of(digest)):
             self._database.change(
                 lambda tx: store.mark_replica(tx, digest, place.node, "ok", "bad")
             )
@@ -197,8 +171,8 @@ class Repairer:
                 break
             look = self._look
             if look is None or look.nodes != (living, kept):
-                look = self._look = _Look((living, kept), time.monotonic())
-            planned = self._plan(self._database.read(look.take), standing)
+                look = self._look = Look((living, kept), time.monotonic())
+            planned = self._plan(self._database.read(partial(look.take, limit=_BATCH)), standing)
             done = sum(self._pool.map(partial(self._copy, standing), planned))
             made += done
             look.failed += len(planned) - done
@@ -209,7 +183,7 @@ class Repairer:
                 break  # The next round goes on behind these, which are tried again after all.
         return made
 
-    def _end(self, look: "_Look") -> None:
+    def _end(self, look: Look) -> None:
         """Rest when no more can be done as things stand: when they change it is tried again."""
         if self._look is look:
             self._look = None
@@ -252,7 +226,8 @@ class Repairer:
     def _push(self, repair: rules.Repair, source: Place, target: Place) -> None:
         onward = self._ledger.target(target, "PUT", repair.digest, repair.size)
         allowed = self._ledger.target(source, "PUSH", repair.digest)
-        receipt = self._ledger.checker.check(self._client.push(allowed, repair.digest, onward))
+        signed = self._client.push(allowed, repair.digest, onward, repair.size)
+        receipt = self._ledger.checker.check(signed)
         if dict(receipt.objects) != {repair.digest: repair.size}:
             raise InvalidError(
                 f"The node {target.node!r} has received other bytes.", next_step="Look at it."
@@ -308,16 +283,22 @@ class Repairer:
         if surplus is None:
             return
         stay = [node for node in nodes if node != surplus and node in places]
+        size = self._size_of(digest)
         for node in stay:
-            if not self._client.check(self._ledger.target(places[node], "CHECK", digest), digest):
+            if not self._is_sound(places[node], digest, size):
                 self._database.change(lambda tx: store.drop_replicas(tx, node, [digest]))  # noqa: B023 - runs at once.
                 self._look_again()
                 return
-        size = self._database.read(lambda tx: store.sizes_of(tx, [digest]))[digest]
         if self._give_the_same([places[node] for node in stay], digest, size):
             self._database.change(
                 lambda tx: store.mark_replica(tx, digest, surplus, "deleting", "ok")
             )
+
+    def _size_of(self, digest: str) -> int:
+        return self._database.read(lambda tx: store.sizes_of(tx, [digest])).get(digest, 0)
+
+    def _is_sound(self, place: Place, digest: str, size: int) -> bool:
+        return self._client.check(self._ledger.target(place, "CHECK", digest), digest, size)
 
     def _give_the_same(self, places: list[Place], digest: str, size: int) -> bool:
         """Tell whether nodes give the same bytes of a part that they could not foresee.

@@ -4,6 +4,7 @@ import logging
 import secrets
 import threading
 from dataclasses import dataclass
+from itertools import chain, takewhile
 
 from millpond.ground.errors import MillpondError
 from millpond.storage.nodes.disk import NodeDisk
@@ -48,21 +49,22 @@ class Scrubber:
         Raises:
             DiskGoneError: the disk is not there.
         """
-        everything = list(self._disk.inventory())
-        # Not always from the first one: a node that is often started anew would never come far.
-        start = secrets.randbelow(len(everything) + 1)
-        everything = everything[start:] + everything[:start]
+        # Never all at once: a million objects are too much for a small machine's memory. And not
+        # always from the first one: a node that is often started anew would never come far.
+        total = sum(each.size for each in self._disk.inventory())
+        start = secrets.token_hex(32)
+        before = takewhile(lambda each: each.digest <= start, self._disk.inventory())
         # A tenth faster than needed, so that what is new on the way fits in as well.
-        total = sum(each.size for each in everything)
         speed = max(self._least, 1.1 * total / (self._days * _DAY))
-        bad = 0
-        for number, each in enumerate(everything):
+        number = bad = 0
+        for each in chain(self._disk.inventory(start), before):
             if self._stopping.wait(each.size / speed):
-                return Scrubbed(number, bad)
+                break
+            number += 1
             if not self._disk.check(each.digest):
                 bad += 1
                 log.warning("A damaged object was set aside: %s", each.digest)
-        return Scrubbed(len(everything), bad)
+        return Scrubbed(number, bad)
 
     def _work(self) -> None:
         while not self._stopping.is_set():
