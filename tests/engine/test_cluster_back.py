@@ -246,6 +246,30 @@ def test_a_report_that_cannot_be_written_is_told_all_the_same():
     assert "RecursionError" in report.reason
 
 
+def test_a_task_does_not_wait_for_ever_behind_one_that_turns_out_long(tmp_path):
+    """Another node may have slots: it goes back to the queue, and costs no try."""
+    transfer = ObjectTransfer(FolderStore(tmp_path / "store", "http://localhost", b"k" * 32))
+    engine = LocalEngine(
+        transfer, tmp_path / "scratch", slots=1, name="n1", takes_ahead=True, ahead_seconds=0.3
+    )
+    try:
+        long = submit(engine, make_task("say; sleep 60"))
+        assert long.began.wait(20)
+        behind = Heard()
+        engine.submit(
+            make_task("echo new > made"),
+            on_progress=behind.on_progress,
+            on_done=behind.reports.append,
+            waits=True,
+        )
+        report = behind.wait()
+        assert (report.outcome, report.is_refused, report.log_bytes) == ("lost", True, 0)
+        assert len(engine.running()) == 1
+        assert long.reports == []
+    finally:
+        engine.close()
+
+
 class FullTransfer(ObjectTransfer):
     """The disk is full, for outputs and for logs."""
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,11 +21,11 @@ from millpond.engine.scratch import Scratch
 from millpond.engine.shelf import Shelf, sandbox_key
 from millpond.engine.starting import Starter
 from millpond.engine.values import Limits, NodeInfo, TaskProgress, TaskReport, TaskSpec
-from millpond.engine.warm import BrokenError, CancelledError, Ended, WarmSandbox
+from millpond.engine.warm import BrokenError, CancelledError, Ended, StuckError, WarmSandbox
 from millpond.ground.errors import BusyError, ConflictError, MillpondError
 
 NODE = "local"
-_THREADS = 256
+_THREADS, _AHEAD_SECONDS = 256, 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +73,7 @@ class LocalEngine:
         name: str = NODE,
         prepare: Callable[[str], str] = str,
         takes_ahead: bool = False,
+        ahead_seconds: float = _AHEAD_SECONDS,
         gpus: int | None = None,
         gpu_places: GpuPlaces | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class LocalEngine:
             name: of this node.
             prepare: gives the folder of what a task calls its environment; may take minutes.
             takes_ahead: whether tasks may wait here, made ready, for the end of others.
+            ahead_seconds: how long one waits at most: another node may have slots much sooner.
             gpus: graphics processors to give away at most; all when None.
             gpu_places: where these are told of.
         """
@@ -109,7 +112,7 @@ class LocalEngine:
             transfer, self._scratch, self.machine, isolate=self._is_isolated, uids=uids
         )
         self._shelf = Shelf(most=idle_most, seconds=idle_seconds)
-        self._takes_ahead = takes_ahead
+        self._takes_ahead, self._ahead_seconds = takes_ahead, ahead_seconds
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
         self._running: dict[str, _Running] = {}
@@ -258,6 +261,9 @@ class LocalEngine:
             report = self._work(run, attempt)
         except CancelledError:
             report = attempt.report("cancelled", "It was cancelled.")
+        except StuckError:
+            report = attempt.report("lost", "It waited too long for the end of others.")
+            report = replace(report, is_refused=True)
         except BrokenError as fault:
             told = rules.tell_fault(fault, f"Its sandbox did not start: {fault}.")
             report = attempt.report("lost", told)
@@ -301,12 +307,15 @@ class LocalEngine:
 
         Raises:
             CancelledError: it was cancelled while it waited.
+            StuckError: nobody has left them for long.
         """
+        end = time.monotonic() + self._ahead_seconds
         with self._lock:
             while not (run.is_in_slot or self._has_left(run.task.limits)):
                 if run.is_cancelled:
                     raise CancelledError
-                self._freed.wait()
+                if not self._freed.wait(max(0.0, end - time.monotonic())):
+                    raise StuckError
             run.is_in_slot = True
         try:
             yield

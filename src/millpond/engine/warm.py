@@ -33,6 +33,10 @@ class CancelledError(Exception):
     """The task was cancelled before it had started."""
 
 
+class StuckError(Exception):
+    """The task has waited for its slots too long and has not started."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a task's process ended.
