@@ -35,7 +35,7 @@ from millpond.ground.errors import (
     NotAllowedError,
 )
 from millpond.ground.findings import Finding
-from millpond.ground.versions import code_below, digest_of, in_words, is_same
+from millpond.ground.versions import code_below, digest_of, in_words
 from millpond.machines.port import MachineStep
 from millpond.machines.values import DATA_PORT, WORKER_PORT, Node, NodeWork, WorkLine
 
@@ -204,7 +204,8 @@ class _Adding:
         end = time.monotonic() + _UP_SECONDS
         while True:
             node = self._client.nodes.get(name).node
-            if not is_same(node.version, self._version) and node.source:
+            # What the host has installed tells its code, unless it is older than that.
+            if node.version != self._version and node.source:
                 return self._follow(self._client.nodes.upgrade(name), "runs this version now")
             if node.state in ("up", "draining"):
                 self._board.line(name, "node", "is a node already", "skipped")
