@@ -423,3 +423,26 @@ def test_a_store_that_does_not_answer_is_left_to_health(place, s3):
     assert place.home().kind == "s3"
     with pytest.raises(ConflictError, match="objects lie in the S3 service"):
         place.begin(replace(s3, bucket="nobody-has-made-it"))
+
+
+@ON_SQLITE
+def test_a_disk_that_is_unmounted_in_the_middle_is_not_taken_for_an_emptied_one(place, s3):
+    objects = contents()
+    fill(place, FOLDER, objects)
+    place.begin(FOLDER)
+    folder, away = place.data / "objects", place.data / "away"
+
+    def unmount(step):
+        if step.stage == "Comparing both stores" and not away.exists():
+            folder.rename(away)
+            folder.mkdir()
+
+    with pytest.raises(ConflictError, match="is not there any more; nothing was switched"):
+        place.move(FOLDER, s3, on_step=unmount)
+    assert place.home().kind == "folder"
+    assert place.all_in(s3) == objects, "the disk may be broken: these may be the only copies"
+    shutil.rmtree(folder)
+    away.rename(folder)
+    _, moved = place.move(FOLDER, s3)
+    assert (moved.is_switched, moved.copied_objects) == (True, 0)
+    assert place.all_in(s3) == objects

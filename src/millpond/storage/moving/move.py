@@ -118,13 +118,14 @@ class Move:
             MillpondError: the target refuses; what was copied is kept for the next call.
         """
         self._begin(choice)
+        known = self._source_home
         if self._target.chosen.kind != "nodes":
             make_marker(self._target.side.objects)
         self._mover.copy(on_step)
         if not choice.is_alone:
             return self._moved(is_switched=False)
         for _ in range(_ROUNDS):
-            wrong = self._mover.settle(on_step)
+            wrong = self._mover.settle(on_step, lambda: self._check_there(known))
             if not wrong:
                 break
             self._mover.copy(on_step)
@@ -150,6 +151,15 @@ class Move:
         """Whether what was left in the host's folder follows to the nodes."""
         home = self._database.read(find_home)
         return home is not None and home.kind == "nodes" and self._source.chosen.kind == "folder"
+
+    def _check_there(self, known: Home) -> None:
+        """Refuse to go on when the source is another one now, as after its disk was unmounted."""
+        self._source.side.check_reading()
+        if self._source_home != known:
+            raise ConflictError(
+                f"What lay in {known.shown} is not there any more; nothing was switched.",
+                next_step="Mount its disk again, and call this again: it goes on where it was.",
+            )
 
     @property
     def _source_home(self) -> Home:

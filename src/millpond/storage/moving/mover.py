@@ -112,20 +112,21 @@ class Mover:
             done += sum(info.size for info in batch)
             on_step(Step("Copying", done, max(done, total), "bytes"))
 
-    def settle(self, on_step: OnStep) -> list[str]:
+    def settle(self, on_step: OnStep, check_source: Callable[[], None]) -> list[str]:
         """Remove what was deleted at the source since, and compare both sides; give what lacks.
 
-        To be called when nobody writes to the source any more.
+        To be called when nobody writes to the source any more. A disk that was unmounted looks
+        like one from which all was deleted, so nothing goes before ``check_source`` has passed.
         """
         on_step(Step("Comparing both stores", 0, 0, "objects"))
         wrong: list[str] = []
+        gone: list[str] = []
         for number, (key, (there, here)) in enumerate(
             merged(self._source.list(), self._target.list())
         ):
             if there is None:
                 if self._journal.find(key) is not None:
-                    self._target.delete(key)
-                    self._journal.drop(key)
+                    gone.append(key)
             elif key not in self._damaged and (
                 here is None or here.size != there.size or not self._is_copied(there)
             ):
@@ -133,6 +134,10 @@ class Mover:
                 wrong.append(key)
             if number % 1000 == 0:
                 on_step(Step("Comparing both stores", number, 0, "objects"))
+        check_source()
+        for key in gone:
+            self._target.delete(key)
+            self._journal.drop(key)
         return wrong
 
     # Within ------------------------------------------------------------------------------------
