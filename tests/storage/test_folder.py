@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from millpond.ground.errors import BusyError, ConflictError
-from millpond.storage import folder, signing
+from millpond.storage import flushing, folder, signing
 from millpond.storage.flushing import flush_file_system
 from millpond.storage.folder import FolderStore
 
@@ -116,3 +116,21 @@ def test_the_key_file_is_made_once_and_private(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the call: run it there")
 def test_the_file_system_is_flushed_in_one_call(folder_store):
     assert flush_file_system(folder_store._objects)
+
+
+def test_new_folders_are_flushed_before_anything_is_said_to_be_kept(
+    folder_store, monkeypatch, tmp_path
+):
+    flushed = []
+
+    def note(path):
+        flushed.append(path)
+        flushing.flush(path)
+
+    monkeypatch.setattr(folder, "flush", note)
+    top = tmp_path / "objects" / "objects"
+    folder_store.put("a/b/one", b"1")
+    assert [path for path in flushed if path.is_dir()] == [top / "a/b", top / "a", top]
+    flushed.clear()
+    folder_store.put_many([("c/d/one", b"1"), ("c/d/two", b"2")])
+    assert {path for path in flushed if path.is_dir()} == {top / "c/d", top / "c", top}

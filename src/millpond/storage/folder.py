@@ -62,7 +62,8 @@ class FolderStore:
         with _full_disk_told(), self._written(data, flush=True) as (temporary, size):
             if not self._place(temporary, target, key, overwrite=overwrite):
                 raise is_there(key)
-            _flush_folders(target.parent, self._objects)
+            for folder in self._folders_of([target]):
+                flush(folder)
         return size
 
     def put_many(self, objects: Iterable[tuple[str, bytes]]) -> None:
@@ -79,7 +80,7 @@ class FolderStore:
                 self._flush([temporary for temporary, _, _ in waiting])
                 for temporary, target, key in waiting:
                     self._place(temporary, target, key, overwrite=False)
-                self._flush(list({target.parent for _, target, _ in waiting}))
+                self._flush(list(self._folders_of(target for _, target, _ in waiting)))
         finally:
             for temporary, _, _ in waiting:
                 temporary.unlink(missing_ok=True)
@@ -142,6 +143,14 @@ class FolderStore:
 
     def _path(self, key: str) -> Path:
         return self._objects / check_key(key)
+
+    def _folders_of(self, targets: Iterable[Path]) -> dict[Path, None]:
+        """Give the folders that files lie in, up to the store's own: any of them may be new."""
+        found: dict[Path, None] = {}
+        for folder in {target.parent for target in targets}:
+            above = len(folder.relative_to(self._objects).parts)
+            found |= dict.fromkeys([folder, *folder.parents][: above + 1])
+        return found
 
     @contextmanager
     def _written(self, data: bytes | BinaryIO, *, flush: bool) -> Iterator[tuple[Path, int]]:
@@ -234,14 +243,6 @@ def _walk(folder: str, start: str, prefix: str, after: str) -> Iterator[ObjectIn
             with suppress(FileNotFoundError):  # Deleted while we walk.
                 facts = Path(path).lstat()
                 yield ObjectInfo(key, facts.st_size, f"{facts.st_mtime_ns}.{facts.st_ino}")
-
-
-def _flush_folders(folder: Path, top: Path) -> None:
-    """Flush a folder and those above it up to ``top``: any of them may be new."""
-    flush(folder)
-    while folder != top:
-        folder = folder.parent
-        flush(folder)
 
 
 @contextmanager
