@@ -69,6 +69,7 @@ class Fields(HTMLParser):
             None,
         )
         self.feed(text)
+        self.faults = {name: each.strip() for name, each in self.faults.items()}
 
     def handle_starttag(self, tag, attrs):
         facts = dict(attrs)
@@ -77,6 +78,8 @@ class Fields(HTMLParser):
             self.ids.add(facts["id"])
             if facts["id"].endswith("-fault"):
                 self._fault = facts["id"].removeprefix("field-").removesuffix("-fault")
+        if tag == "code" and self._fault:
+            self.faults[self._fault] += "`"  # Commands are shown as code.
         if tag == "form":
             self._is_in = facts.get("id") == self._form
         if not self._is_in or (not facts.get("name") and tag != "option"):
@@ -94,9 +97,11 @@ class Fields(HTMLParser):
         if self._area:
             self._text += data
         if self._fault:
-            self.faults[self._fault] = self.faults.get(self._fault, "") + data.strip()
+            self.faults[self._fault] = self.faults.get(self._fault, "") + data
 
     def handle_endtag(self, tag):
+        if tag == "code" and self._fault:
+            self.faults[self._fault] += "`"
         if tag == "textarea" and self._area:
             self.sent.append((self._area, self._text.removeprefix("\n").replace("\n", "\r\n")))
             self._area = None
