@@ -88,6 +88,15 @@ def test_what_runs_is_shown_with_what_it_takes(
     with portal_site.browser("viewer") as http:
         seen = words(http.get(f"{AT}/{run.id}").text)
         assert re.search(r"Running now 2 tasks on local: \d\.\d cores, [\d.]+ MB of memory", seen)
+        assert "given out" in seen
+
+        def unmeasured() -> bool:
+            portal_site.house.cluster.tasks.forget("local")
+            seen = words(http.get(f"{AT}/{run.id}").text)
+            return "waits or begins" in seen and "given out" not in seen
+
+        until(unmeasured)
+        until(measured)
         part = http.get(f"{AT}/{run.id}/now")
         assert part.text.strip().startswith("<section")
         assert 'data-every="5"' in part.text

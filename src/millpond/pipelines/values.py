@@ -317,7 +317,9 @@ class Task:
 
     Attributes:
         log_bytes: how long its log is; -1 while nobody knows.
-        now: what it takes at this moment, while it runs and is measured.
+        started_at: when it began; before its end, when it was given out: it may have waited for a
+            slot since.
+        now: what it takes at this moment, once it has begun and is measured.
     """
 
     step: str

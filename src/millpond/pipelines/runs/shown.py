@@ -69,7 +69,8 @@ class Looked:
     @property
     def mark(self) -> str:
         """Give what changes whenever any of it does."""
-        tasks = [replace(task, now=None) for task in self.tasks.items]  # These have their own part.
+        # What tasks take has a part of its own; whether they have begun has not.
+        tasks = [(replace(task, now=None), task.now is None) for task in self.tasks.items]
         return digest_of(repr((self.run, self.steps, self.counts, tasks)))[:16]
 
     @property
