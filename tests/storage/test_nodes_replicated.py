@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import time
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from millpond.ground.errors import BusyError
 from millpond.ground.settings import ClusterSettings, ObjectsSettings
 from millpond.storage.looking import look_at_objects
+from millpond.storage.nodes import copying
 from millpond.storage.nodes import store as sql
 from millpond.storage.nodes.cache import HostCache
 from millpond.storage.nodes.client import NodeClient
@@ -212,6 +214,32 @@ def test_health_tells_what_is_at_risk(nodes_store, three_nodes):
     assert shown.meaning.endswith(": a")
     now[0] += 60
     assert count().none == 1
+
+
+class SlowDisk(NodeDisk):
+    """As a disk that has much else to do."""
+
+    def receive(self, size_most, digest=None):
+        time.sleep(1.0)  # The fault itself.
+        return super().receive(size_most, digest)
+
+
+@one_database
+def test_slow_nodes_are_waited_for_where_there_are_no_others(
+    tmp_path, database, nodes_authority, data_nodes_module, monkeypatch
+):
+    monkeypatch.setattr(copying, "receipt_seconds", lambda size: 0.3)
+    nodes = data_nodes_module.DataNodes(tmp_path, nodes_authority)
+    for name in ("n1", "n2", "n3"):
+        nodes.add(name, SlowDisk)
+    store = nodes.store(database, tmp_path)
+    try:
+        store.put("a", b"some bytes")
+        assert store.get("a") == b"some bytes"
+        assert len(nodes.held(digest_of(b"some bytes"))) >= 2
+    finally:
+        store.close()
+        nodes.stop()
 
 
 class FlippingIncoming(Incoming):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -159,17 +160,24 @@ class Copier:
         left = len(chosen)
         receipts: list[Receipt] = []
         reasons: list[str] = []
+        slow: list[Place] = []
         while len(receipts) < needed:
-            tried = [each for _, each in zip(range(needed - len(receipts)), waiting, strict=False)]
+            tried = list(islice(waiting, needed - len(receipts)))
+            if not tried and slow:  # There is nobody else: now they are waited for.
+                waiting, slow = iter(slow), []
+                continue
             if not tried:
                 raise too_few(standing, size, reasons)
-            left -= len(tried)
+            left = max(left - len(tried), 0)
             wait = receipt_seconds(size) if left else None
-            for future in [self._pool.submit(send, place, wait) for place in tried]:
+            sent = [(place, self._pool.submit(send, place, wait)) for place in tried]
+            for place, future in sent:
                 try:
                     receipts.append(future.result())
                 except MillpondError as fault:
                     reasons.append(fault.message)
+                    if wait is not None and isinstance(fault, NodeSilentError):
+                        slow.append(place)
         return receipts
 
     def _answering_first(self, places: Sequence[Place]) -> list[Place]:
