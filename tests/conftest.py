@@ -32,6 +32,7 @@ import sqlalchemy as sa
 import uvicorn
 from fastapi._compat.v2 import ModelField
 from jinja2.bccache import Bucket
+from playwright.sync_api import expect
 
 import millpond
 from millpond import main
@@ -54,6 +55,7 @@ from millpond.web.serving import listen, url_of
 
 STRICT = os.environ.get("MILLPOND_TEST_STRICT") == "1"
 BUCKET = "millpond-tests"
+expect.set_options(timeout=30_000)  # A busy machine takes longer than Playwright's five seconds.
 _NEW_NETWORK = 0x40000000
 _OWN_NETWORK = (
     "link set lo up",

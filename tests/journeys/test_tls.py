@@ -417,7 +417,7 @@ def test_a_browser_has_live_pages_and_a_passkey_for_the_name(
             page.wait_for_function("document.readyState === 'complete'")
             (tmp_path / "heron.txt").write_text("one")
             host.run("dataset", "push", "heron.txt", "-p", "birds")
-            expect(page.locator("main")).to_contain_text("heron", timeout=30_000)
+            expect(page.locator("main")).to_contain_text("heron", timeout=60_000)
             assert page.evaluate("window.isTheSame"), "shown by the live events, not by a reload"
             browser.close()
     assert not said

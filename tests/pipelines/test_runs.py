@@ -243,7 +243,7 @@ def test_forked_task_that_hangs_gets_one_try_in_a_fresh_sandbox_and_the_version_
 import os, time
 from millpond import Table, pipeline, step
 
-@step(seconds=1, memory="128 MiB", preload=["holder"])
+@step(seconds=2, memory="128 MiB", preload=["holder"])
 def hang() -> Table:
     import holder
     with holder.lock:
@@ -260,7 +260,7 @@ lock = threading.Lock()
 # never gets it.
 def hold():
     with lock:
-        time.sleep(0.5)
+        time.sleep(1.2)
 _thread.start_new_thread(hold, ())
 time.sleep(0.05)
 """

@@ -139,9 +139,9 @@ def test_a_page_that_is_seen_follows_by_itself(measured: Any, sample: Sample, sh
         telling.start()
         try:
             changed = page.locator('[data-text="node-1/cpu"]')
-            expect(changed).to_have_text("90% of 4", timeout=30_000)
+            expect(changed).to_have_text("90% of 4", timeout=60_000)
             cells = page.locator('[data-table="node-1/cpu"] td')
-            expect(cells.filter(has_text="90").first).to_be_visible(timeout=30_000)
+            expect(cells.filter(has_text="90").first).to_be_visible(timeout=60_000)
         finally:
             ended.set()
             telling.join()
