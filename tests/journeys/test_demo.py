@@ -66,7 +66,7 @@ def test_five_lines_say_what_was_found(tmp_path: Path) -> None:
         "c.py,python,code,1.0,0\n"
     )
     assert summarise(tmp_path, 3, 2.0) == [
-        "Files:      3 of 3 predicted, 2.0 KiB",
+        "Files:      3 of 3 predicted, 2.1 kB",
         "Groups:     code 2, executable 1",
         "Types:      python 2, elf 1",
         "Least sure: b (score 0.500)",
