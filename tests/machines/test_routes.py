@@ -125,6 +125,24 @@ def _guess_from(node_site: NodeSite, address: str, tries: int) -> int:
     return codes.count(403)
 
 
+def test_a_newer_machine_that_tells_more_hears_of_its_version(
+    node_site: NodeSite, tmp_path: Path
+) -> None:
+    facts = {"slots": 1, "cores": 1, "memory_bytes": 1, "python": "3.11", "address": "192.0.2.9"}
+    body = {
+        "token": wanted(node_site, tmp_path / "node").token,
+        "name": "owl",
+        "csr": "",
+        "version": "99.0",
+        "sent_at": datetime.now(UTC).isoformat(),
+        "facts": {**facts, "quantum": 1},
+        "colour": "green",
+    }
+    told = httpx.post(f"{node_site.site.url}/api/v1/nodes/join", json=body)
+    assert told.status_code == 409
+    assert "owl runs Millpond 99.0, and the server runs" in told.json()["detail"]
+
+
 def test_guessing_from_elsewhere_keeps_no_machine_out(node_site: NodeSite, tmp_path: Path) -> None:
     """A stranger who knows a node's name stops nobody but themselves."""
     looked_at = [_guess_from(node_site, f"127.0.0.{last}", 9) for last in range(2, 16)]

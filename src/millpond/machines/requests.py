@@ -9,6 +9,7 @@ from millpond.machines.values import NodeFacts
 
 _Name = Annotated[str, Field(max_length=80)]
 _Text = Annotated[str, Field(max_length=300)]
+_Words = Annotated[str, Field(max_length=500)]
 _Labels = Annotated[dict[str, str], Field(max_length=50)]
 _Slots = Annotated[int, Field(ge=0, le=4096)]
 _Gpus = Annotated[int, Field(ge=-1, le=64)]
@@ -28,8 +29,14 @@ class JoinTokenRequest(_Request):
     labels: _Labels = {}
 
 
-class FactsOfMachine(_Request):
-    """What a machine says of itself when it joins."""
+class Told(BaseModel):
+    """What a machine tells; what a newer one adds is left out, so that it hears of its version."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class FactsTold(Told):
+    """What a machine says of itself; ``machines.values.NodeFacts`` says what each is."""
 
     slots: float
     cores: float
@@ -37,19 +44,19 @@ class FactsOfMachine(_Request):
     gpus: int = 0
     python: Annotated[str, Field(max_length=40)]
     isolated: bool = False
-    reason: _Text = ""
+    reason: _Words = ""
     address: Annotated[str, Field(max_length=255)]
     data_port: Annotated[int, Field(ge=0, le=65535)] = 0
     worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    data_disk: _Text = ""
-    system: _Text = ""
+    data_disk: _Words = ""
+    system: _Words = ""
 
     def value(self) -> NodeFacts:
-        """Give them as the room knows them."""
+        """Give them as the rooms know them."""
         return NodeFacts(**self.model_dump())
 
 
-class JoinRequest(_Request):
+class JoinRequest(Told):
     """Join, with a token that is good once."""
 
     token: Annotated[str, Field(min_length=1, max_length=200)]
@@ -57,7 +64,7 @@ class JoinRequest(_Request):
     csr: Annotated[str, Field(max_length=10_000)]
     version: Annotated[str, Field(max_length=40)]
     sent_at: AwareDatetime
-    facts: FactsOfMachine
+    facts: FactsTold
 
 
 class NodePatch(_Request):

@@ -4,40 +4,15 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from millpond.machines.values import Heartbeat, NodeFacts, StoreState
+from millpond.machines.requests import FactsTold, Told
+from millpond.machines.values import Heartbeat, StoreState
 
 _Text = Annotated[str, Field(max_length=500)]
 _Key = Annotated[str, Field(max_length=400)]
 _RUNNING_MOST = 10_000
 
 
-class _Told(BaseModel):
-    # What a newer node tells beside this is left out, so that it hears why it is refused.
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-class FactsTold(_Told):
-    """What a node says of itself; ``machines.values.NodeFacts`` says what each is."""
-
-    slots: float
-    cores: float
-    memory_bytes: int
-    gpus: int = 0
-    python: Annotated[str, Field(max_length=40)]
-    isolated: bool = False
-    reason: _Text = ""
-    address: Annotated[str, Field(max_length=255)]
-    data_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    worker_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    data_disk: _Text = ""
-    system: _Text = ""
-
-    def value(self) -> NodeFacts:
-        """Give them as the rooms know them."""
-        return NodeFacts(**self.model_dump())
-
-
-class StoreTold(_Told):
+class StoreTold(Told):
     """How a node's data disk is."""
 
     is_ok: bool = False
@@ -49,14 +24,14 @@ class StoreTold(_Told):
     set_aside: Annotated[int, Field(ge=0)] = 0
 
 
-class HeartbeatTold(_Told):
+class HeartbeatTold(Told):
     """A heartbeat."""
 
     version: Annotated[str, Field(max_length=40)]
     sent_at: AwareDatetime
     facts: FactsTold
-    meters: dict[str, Any] = {}
-    running: Annotated[list[_Key], Field(max_length=_RUNNING_MOST)] = []
+    meters: Annotated[dict[str, Any], Field(default_factory=dict)]
+    running: Annotated[list[_Key], Field(max_length=_RUNNING_MOST, default_factory=list)]
     store: StoreTold | None = None
 
     def value(self) -> Heartbeat:
