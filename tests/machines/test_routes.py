@@ -274,3 +274,12 @@ def test_a_machine_that_fails_is_told_and_ends_the_command_so(node_site: NodeSit
     assert done.returncode == 8
     assert "owl: It refuses the key. Copy the key." in done.stderr
     assert "millpond job requeue job_" in done.stderr
+
+
+def test_a_node_with_tasks_is_removed_by_force(node_site: NodeSite) -> None:
+    with node_site.client() as client:
+        client.nodes.wait(client.nodes.add("127.0.0.1", name="owl", slots=1), print, quick)
+        node_site.source.beat("owl", running=("r/s/0/1",))
+        with pytest.raises(ConflictError, match="owl runs 1 task now"):
+            client.nodes.remove("owl")
+        assert client.nodes.remove("owl", force=True).state == "removed"

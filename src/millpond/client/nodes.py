@@ -94,8 +94,8 @@ class NodesRoom(Room):
 
     def remove(self, name: str, *, force: bool = False) -> Node:
         """Take a node out of the cluster; ``force``: also with tasks or last copies on it."""
-        path = place("nodes", name) + ("?force=true" if force else "")
-        return decode(Node, self._transport.delete(path))
+        query = {"force": True} if force else None
+        return decode(Node, self._transport.delete(place("nodes", name), query))
 
     def revoke(self, name: str, reason: str, *, serial: str = "") -> Sequence[Certificate]:
         """Take no certificate of a node any more; give those that were good until now.

@@ -154,9 +154,9 @@ class Transport:
         """Change some fields."""
         return self._call("PATCH", path, body=body, may_repeat=True)
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, query: Query | None = None) -> Any:
         """Remove; sent once, since a second try would not find it."""
-        return self._call("DELETE", path)
+        return self._call("DELETE", path, query=query)
 
     def send(
         self,
