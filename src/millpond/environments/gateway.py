@@ -30,7 +30,7 @@ _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _PAGE = re.compile(r"/simple/(\d{1,3})/([a-z0-9](?:[a-z0-9._-]{0,200}[a-z0-9])?)/?")
 _FILE = re.compile(r"/file/([0-9a-f]{64})/[^/?]{1,300}?(\.metadata)?")
 _PASSED = ("content-type", "content-length", "content-range", "accept-ranges", "etag")
-_PAGE_BYTES_MOST = 128 << 20
+_PAGE_BYTES_MOST, _BODY_BYTES_MOST = 128 << 20, 1 << 20
 _CONNECTIONS_MOST, _REFUSALS_TOLD, _SECONDS = 128, 20, 60.0
 _PIECE = 256 << 10
 
@@ -150,6 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self) -> None:
         self.server.refuse(self.requestline)
+        length = self.headers.get("content-length", "")
+        if length.isdecimal():  # Hung up on, whoever still sends never sees the answer.
+            self.rfile.read(min(int(length[:18]), _BODY_BYTES_MOST))
         self._send(403, {}, b"Only the package index can be reached from here.\n")
 
     def _answer(self) -> None:
