@@ -5,7 +5,7 @@ from typing import Any
 LOST_SECONDS = 15
 """A worker that is silent for so long is lost."""
 
-_TCP_SECONDS = 11  # Dask refuses less.
+_TCP_SECONDS = 14  # A cable that was out for ten seconds, and what TCP then needs, cost nothing.
 
 CONFIGURATION: dict[str, Any] = {
     "distributed.comm.timeouts.tcp": f"{_TCP_SECONDS}s",
